@@ -1,0 +1,249 @@
+//! Writes, as they travel from an edge to the directory service.
+
+use serde::{Deserialize, Serialize};
+use types::{GroupId, SessionId, Timestamp, UserId};
+
+use crate::{Attachment, Group, OutboxRow, Role, Session, User};
+
+/// A change of the directory. Whoever issues it has validated its fields; what depends on other records
+/// (uniqueness, ownership, limits) is decided in the transaction that carries it out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Command {
+    /// A new user, with its first session if one is wanted. The first user of all becomes operator and analyst.
+    Register {
+        /// The user.
+        user: NewUser,
+        /// Its first session.
+        session: Option<NewSession>,
+    },
+    /// A log-in whose password was right.
+    OpenSession {
+        /// The session.
+        session: NewSession,
+    },
+    /// Exchanges a refresh token. One that was exchanged before was stolen or is replayed: the session is
+    /// revoked and the outcome is [`Refusal::SessionReused`].
+    RotateSession {
+        /// The session.
+        session: SessionId,
+        /// The hash of the token presented.
+        presented: SecretHash,
+        /// The hash of the next token.
+        next: SecretHash,
+        /// When the next token ceases to be good.
+        expires_at: Timestamp,
+        /// The time of the exchange.
+        at: Timestamp,
+    },
+    /// Ends a session of `user`.
+    RevokeSession {
+        /// Whose session it must be.
+        user: UserId,
+        /// The session.
+        session: SessionId,
+        /// The time of the revocation.
+        at: Timestamp,
+    },
+    /// Changes the fields that are given.
+    UpdateUser {
+        /// The user.
+        user: UserId,
+        /// A new user name.
+        username: Option<String>,
+        /// A new name.
+        name: Option<String>,
+        /// A new email address.
+        email: Option<String>,
+        /// A new picture; `Some(None)` removes it.
+        picture: Option<Option<String>>,
+        /// A new password, as a PHC string. All sessions but `keep_session` end.
+        password_hash: Option<String>,
+        /// The session that a new password leaves open.
+        keep_session: Option<SessionId>,
+        /// The time of the change.
+        at: Timestamp,
+    },
+    /// Withdraws a user: its sessions end, it leaves its groups, its texts are erased, its user name is never
+    /// given again.
+    DeleteUser {
+        /// The user.
+        user: UserId,
+        /// The time of the deletion.
+        at: Timestamp,
+    },
+    /// Grants exactly these roles.
+    SetRoles {
+        /// Who grants; `None` for an operator at the machine itself.
+        by: Option<UserId>,
+        /// To whom.
+        user: UserId,
+        /// What.
+        roles: Vec<Role>,
+        /// The time of the change.
+        at: Timestamp,
+    },
+    /// A new group. The owner becomes its first member.
+    CreateGroup {
+        /// The id.
+        group: GroupId,
+        /// What it is called.
+        name: String,
+        /// Who creates it.
+        owner: UserId,
+        /// Who else is a member from the start, at most [`crate::MAX_ADDED_AT_ONCE`].
+        members: Vec<UserId>,
+        /// The time of the creation.
+        at: Timestamp,
+    },
+    /// Gives a group another name. Only its owner may.
+    RenameGroup {
+        /// The group.
+        group: GroupId,
+        /// Who renames.
+        by: UserId,
+        /// The new name.
+        name: String,
+        /// The time of the change.
+        at: Timestamp,
+    },
+    /// Ends a group: all members lose access. Only its owner may.
+    DeleteGroup {
+        /// The group.
+        group: GroupId,
+        /// Who deletes.
+        by: UserId,
+        /// The time of the deletion.
+        at: Timestamp,
+    },
+    /// Gives users access. Only the owner may. Those who have it already are passed over.
+    AddMembers {
+        /// The group.
+        group: GroupId,
+        /// Who invites.
+        by: UserId,
+        /// Whom, at most [`crate::MAX_ADDED_AT_ONCE`].
+        users: Vec<UserId>,
+        /// The time of the change.
+        at: Timestamp,
+    },
+    /// Takes access away. The owner may remove anybody, everybody may leave. An owner who leaves is followed
+    /// by the member of longest standing; with the last member the group ends.
+    RemoveMember {
+        /// The group.
+        group: GroupId,
+        /// Who removes.
+        by: UserId,
+        /// Whom.
+        user: UserId,
+        /// The time of the change.
+        at: Timestamp,
+    },
+    /// Notes an attachment whose bytes are in the blob store.
+    AddAttachment {
+        /// What is known of it.
+        attachment: Attachment,
+    },
+}
+
+/// A user to be registered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewUser {
+    /// The id.
+    pub id: UserId,
+    /// The user name, as typed.
+    pub username: String,
+    /// The name that others see.
+    pub name: String,
+    /// The email address.
+    pub email: String,
+    /// A PHC string.
+    pub password_hash: String,
+    /// The time of the registration.
+    pub at: Timestamp,
+}
+
+/// A session to be opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewSession {
+    /// The id.
+    pub id: SessionId,
+    /// Whose it is.
+    pub user: UserId,
+    /// The hash of its refresh token.
+    pub refresh_hash: SecretHash,
+    /// What the client called itself.
+    pub client: String,
+    /// When the refresh token ceases to be good.
+    pub expires_at: Timestamp,
+    /// The time of the log-in.
+    pub at: Timestamp,
+}
+
+/// The SHA-256 of a secret with so many random bits that it needs no salt.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretHash(pub [u8; 32]);
+
+impl std::fmt::Debug for SecretHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretHash(…)")
+    }
+}
+
+/// What a command brought about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The user concerned, as it now is.
+    pub user: Option<User>,
+    /// The session concerned, as it now is.
+    pub session: Option<Session>,
+    /// The group concerned, as it now is; `None` when it has ended.
+    pub group: Option<Group>,
+    /// Sessions that have ended.
+    pub revoked: Vec<SessionId>,
+    /// The events for the log, in order. They stand in the outbox until they are relayed.
+    pub events: Vec<OutboxRow>,
+    /// Whether the same had been done before, and nothing was changed now.
+    pub repeated: bool,
+}
+
+/// Why a command was not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// Somebody has, or had, this user name.
+    #[error("the user name is taken")]
+    UsernameTaken,
+    /// Somebody has this email address.
+    #[error("the email address is taken")]
+    EmailTaken,
+    /// The id stands for something else.
+    #[error("the id is taken")]
+    IdTaken,
+    /// There is no such user, or it was deleted.
+    #[error("there is no such user")]
+    UnknownUser,
+    /// There is no such group, or the caller is no member of it.
+    #[error("there is no such group")]
+    UnknownGroup,
+    /// There is no such session, or it has ended.
+    #[error("there is no such session")]
+    UnknownSession,
+    /// The refresh token had been exchanged before: the session is revoked.
+    #[error("the refresh token was used before; the session is revoked")]
+    SessionReused,
+    /// The caller is known and may not.
+    #[error("only the owner may do this")]
+    NotOwner,
+    /// The caller is no operator.
+    #[error("only an operator may do this")]
+    NotOperator,
+    /// The group would have too many members.
+    #[error("the group has as many members as it may have")]
+    TooManyMembers,
+    /// The user would be in too many groups.
+    #[error("a user is in as many groups as it may be")]
+    TooManyGroups,
+}

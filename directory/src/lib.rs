@@ -1,0 +1,118 @@
+//! The directory: users, groups, members, sessions, and what is known of attachments.
+//!
+//! Edges read; every write is a [`Command`] that the directory service (in ingest) carries out in one
+//! transaction, together with outbox rows that then become events of the log.
+//!
+//! Embedded: on SQLite. Every implementation passes [`contract`].
+
+mod command;
+#[cfg(test)]
+mod contract;
+mod record;
+mod sqlite;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use types::{AttachmentId, EventId, GroupId, SessionId, Timestamp, UserId};
+
+pub use command::{Command, NewSession, NewUser, Outcome, Refusal, SecretHash};
+pub use record::{Attachment, Credentials, Group, Member, MemberRole, OutboxRow, Role, Session, User};
+
+/// Which directory, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Config {
+    /// One SQLite file on the local disk.
+    Sqlite {
+        /// The file; made when missing. Relative to the data folder.
+        path: PathBuf,
+    },
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::Sqlite { path: "directory.sqlite".into() }
+    }
+}
+
+/// What went wrong, by what the caller can do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It could not be stored or read now; the same call may succeed later.
+    #[error("the directory is unavailable: {0}")]
+    Unavailable(String),
+    /// What is stored cannot be understood. An operator must look.
+    #[error("the directory is damaged: {0}")]
+    Damaged(String),
+}
+
+/// Shorthand for this crate's results.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// The most members that one group may have.
+pub const MAX_MEMBERS: usize = 100_000;
+/// The most groups that one user may be a member of.
+pub const MAX_GROUPS_PER_USER: usize = 2_000;
+/// The most users that one command may add to a group.
+pub const MAX_ADDED_AT_ONCE: usize = 1_000;
+
+/// Users, groups, members and sessions. Cheap to share; every method may be called from many tasks at once.
+#[async_trait]
+pub trait Directory: Send + Sync + 'static {
+    /// Carries out a command in one transaction, durably on return, together with its outbox rows. A refused
+    /// command changes nothing. A command that creates and bears the same id and content as one before gives
+    /// the first one's outcome again.
+    async fn execute(&self, command: &Command) -> Result<std::result::Result<Outcome, Refusal>>;
+
+    /// Outbox rows that are not yet relayed, oldest first, at most `limit`.
+    async fn outbox(&self, limit: usize) -> Result<Vec<OutboxRow>>;
+
+    /// Takes rows out of the outbox: they are in the log.
+    async fn relayed(&self, rows: &[EventId]) -> Result<()>;
+
+    /// Users by id, deleted ones too, `None` where there is none, in the order of the question.
+    async fn users(&self, ids: &[UserId]) -> Result<Vec<Option<User>>>;
+
+    /// The user with this user name or email address, without regard to case, and what proves the password.
+    async fn credentials(&self, login: &str) -> Result<Option<Credentials>>;
+
+    /// Users that are not deleted and whose user name or name begins with `query` without regard to case
+    /// (all, when empty), in order of their user names, after the user name `after`, at most `limit`.
+    async fn search_users(&self, query: &str, after: Option<&str>, limit: usize) -> Result<Vec<User>>;
+
+    /// Groups by id, `None` where there is none or it was deleted, in the order of the question.
+    async fn groups(&self, ids: &[GroupId]) -> Result<Vec<Option<Group>>>;
+
+    /// All groups of a user, in order of their ids.
+    async fn groups_of(&self, user: UserId) -> Result<Vec<GroupId>>;
+
+    /// What `user` is in a group; `None` for a stranger, and when there is no such group.
+    async fn role(&self, group: GroupId, user: UserId) -> Result<Option<MemberRole>>;
+
+    /// The members of a group in order of their ids, after `after`, at most `limit`.
+    async fn members(&self, group: GroupId, after: Option<UserId>, limit: usize) -> Result<Vec<Member>>;
+
+    /// The sessions of a user that are neither revoked nor expired at `now`, newest first.
+    async fn sessions(&self, user: UserId, now: Timestamp) -> Result<Vec<Session>>;
+
+    /// Sessions that were revoked at `since` or later. An edge asks at its start, for access tokens outlive
+    /// their sessions by a little.
+    async fn revoked_since(&self, since: Timestamp) -> Result<Vec<SessionId>>;
+
+    /// An attachment by its id.
+    async fn attachment(&self, id: AttachmentId) -> Result<Option<Attachment>>;
+}
+
+/// Opens the directory that `config` names and brings its schema up to date. Relative paths are below
+/// `data_dir`.
+///
+/// # Errors
+/// When the disk refuses, or the schema is newer than this program.
+pub async fn open(config: &Config, data_dir: &Path) -> Result<Arc<dyn Directory>> {
+    match config {
+        Config::Sqlite { path } => Ok(sqlite::open(&data_dir.join(path)).await?),
+    }
+}

@@ -1,0 +1,161 @@
+//! The one place that knows HTTP status codes: every failure that a client may see, as RFC 9457 says it.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+/// A failure as clients see it, over REST and over the WebSocket alike.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    errors: Vec<FieldError>,
+    retry_after_seconds: Option<u32>,
+}
+
+/// What is wrong with one field of a request.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct FieldError {
+    /// A JSON pointer into the body, or the parameter's name.
+    pub pointer: String,
+    /// What is wrong with it.
+    pub detail: String,
+}
+
+/// The body of every error answer (RFC 9457).
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct Problem<'a> {
+    /// A reference to this kind of problem.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The status in words.
+    title: &'a str,
+    /// The HTTP status.
+    status: u16,
+    /// A stable name of the problem, for programs.
+    code: &'a str,
+    /// What went wrong, for people.
+    detail: &'a str,
+    /// The fields that are to blame.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+}
+
+impl ApiError {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), errors: Vec::new(), retry_after_seconds: None }
+    }
+
+    /// 400: the request cannot be read.
+    pub fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed", detail)
+    }
+
+    /// 401: no token, or one that is not good (any more).
+    pub fn unauthenticated(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
+    }
+
+    /// 403: the caller is known and may not.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    /// 404: there is none, or the caller is no member. The two are told apart by nothing.
+    pub fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here that you may see")
+    }
+
+    /// 409: it stands against what is there.
+    pub fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, detail)
+    }
+
+    /// 422: one field is well-formed but invalid.
+    pub fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::invalid_fields(vec![FieldError { pointer: pointer.into(), detail: detail.into() }])
+    }
+
+    /// 422: fields are well-formed but invalid.
+    pub fn invalid_fields(errors: Vec<FieldError>) -> Self {
+        let detail = errors.first().map_or_else(String::new, |error| format!("{}: {}", error.pointer, error.detail));
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail) }
+    }
+
+    /// 503: something cannot be stored or read now.
+    pub fn unavailable() -> Self {
+        let detail = "it cannot be stored or read at the moment; try again with the same id";
+        Self { retry_after_seconds: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail) }
+    }
+
+    /// The stable name.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// What went wrong, for people.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// When to try again.
+    #[must_use]
+    pub fn retry_after_seconds(&self) -> Option<u32> {
+        self.retry_after_seconds
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let problem = Problem {
+            kind: format!("/docs#{}", self.code),
+            title: self.status.canonical_reason().unwrap_or_default(),
+            status: self.status.as_u16(),
+            code: self.code,
+            detail: &self.detail,
+            errors: &self.errors,
+        };
+        let mut response = (self.status, axum::Json(problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<log::Error> for ApiError {
+    fn from(error: log::Error) -> Self {
+        tracing::warn!(%error, "the log failed a request");
+        Self::unavailable()
+    }
+}
+
+impl From<directory::Error> for ApiError {
+    fn from(error: directory::Error) -> Self {
+        tracing::warn!(%error, "the directory failed a request");
+        Self::unavailable()
+    }
+}
+
+impl From<history::Error> for ApiError {
+    fn from(error: history::Error) -> Self {
+        tracing::warn!(%error, "history failed a request");
+        Self::unavailable()
+    }
+}
+
+impl From<analytics::Error> for ApiError {
+    fn from(error: analytics::Error) -> Self {
+        tracing::warn!(%error, "analytics failed a request");
+        Self::unavailable()
+    }
+}

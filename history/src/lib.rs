@@ -1,0 +1,159 @@
+//! History: every event of every conversation, stored for good; messages in their present state for pages;
+//! and what each user has read.
+//!
+//! Only ingest stores events here, from the log, in order; edges read, and set read marks. What is not yet
+//! stored an edge takes from the tail of the log.
+//!
+//! Embedded: on fjall. Every implementation passes [`contract`].
+
+#[cfg(test)]
+mod contract;
+mod embedded;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use types::{Content, ConversationId, Entry, EventId, Position, Timestamp, UserId};
+
+/// Which history, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Config {
+    /// In this process, on the local disk.
+    Embedded {
+        /// The folder; made when missing. Relative to the data folder.
+        path: PathBuf,
+    },
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::Embedded { path: "history".into() }
+    }
+}
+
+/// What went wrong, by what the caller can do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It could not be stored or read now; the same call may succeed later.
+    #[error("history is unavailable: {0}")]
+    Unavailable(String),
+    /// What is stored cannot be understood. An operator must look.
+    #[error("history is damaged: {0}")]
+    Damaged(String),
+}
+
+/// Shorthand for this crate's results.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A message in its present state: as sent, then edited or deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The id of the event that sent it.
+    pub id: EventId,
+    /// Where it was sent.
+    pub conversation: ConversationId,
+    /// Its place in the conversation.
+    pub seq: u64,
+    /// Who sent it.
+    pub sender: UserId,
+    /// What it says now; empty when it was deleted.
+    pub content: Content,
+    /// When the log stored it.
+    pub created_at: Timestamp,
+    /// When it last changed: `created_at`, or the time of the last edit or of the deletion.
+    pub updated_at: Timestamp,
+    /// Whether its content was withdrawn.
+    pub deleted: bool,
+}
+
+/// The end of what is stored of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// The place of the last stored event. Everything before it is stored too.
+    pub position: Position,
+    /// When the log stored that event.
+    pub at: Timestamp,
+    /// The last message, in its present state.
+    pub last_message: Option<Message>,
+}
+
+/// Which messages of a conversation. All bounds hold together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Only messages with a smaller `seq`.
+    pub before_seq: Option<u64>,
+    /// Only messages with a greater `seq`.
+    pub after_seq: Option<u64>,
+    /// Only messages that the log stored at this time or later.
+    pub since: Option<Timestamp>,
+    /// Only messages of this sender.
+    pub sender: Option<UserId>,
+    /// The order of the answer, and so which messages are cut off by `limit`.
+    pub order: Order,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// The order of a page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Newest first.
+    #[default]
+    Desc,
+    /// Oldest first.
+    Asc,
+}
+
+/// Every event of every conversation. Cheap to share; every method may be called from many tasks at once.
+#[async_trait]
+pub trait History: Send + Sync + 'static {
+    /// Stores events, durably on return. The events of one conversation come in order of `seq`, none left out
+    /// since the last call; repeating events that are stored already, in any mixture, changes nothing. A reader
+    /// that sees a conversation's [`Tail`] sees everything up to it.
+    ///
+    /// A message gets its row; an edit or a deletion changes the row of its message as well, when the message
+    /// is there, is not deleted, and lies before it. Every event, of a known kind or not, stands as its own row.
+    async fn store(&self, entries: &[Entry]) -> Result<()>;
+
+    /// The tails of conversations, `None` where nothing is stored, in the order of the question.
+    async fn tails(&self, conversations: &[ConversationId]) -> Result<Vec<Option<Tail>>>;
+
+    /// A page of messages. A page of a part of them costs in the size of the page and not of the conversation,
+    /// for a sender too.
+    async fn messages(&self, conversation: ConversationId, page: &Page) -> Result<Vec<Message>>;
+
+    /// One message by its id.
+    async fn message(&self, conversation: ConversationId, id: EventId) -> Result<Option<Message>>;
+
+    /// The stored event with this id, of any kind: whether an id was used, and for what.
+    async fn event(&self, conversation: ConversationId, id: EventId) -> Result<Option<Entry>>;
+
+    /// Events of all kinds with a greater `seq`, oldest first, at most `limit`, payloads as they were stored.
+    async fn events(&self, conversation: ConversationId, after_seq: u64, limit: usize) -> Result<Vec<Entry>>;
+
+    /// The users with whom `user` has a direct conversation of at least one stored event, in order of their
+    /// ids, beginning after `after`, at most `limit`.
+    async fn peers(&self, user: UserId, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>>;
+
+    /// Notes that `user` has read up to and with `seq`. A smaller `seq` than before changes nothing. Durable on
+    /// return. Gives the mark as it now stands.
+    async fn mark_read(&self, user: UserId, conversation: ConversationId, seq: u64) -> Result<u64>;
+
+    /// How far `user` has read each conversation, 0 where it has not, in the order of the question.
+    async fn read_marks(&self, user: UserId, conversations: &[ConversationId]) -> Result<Vec<u64>>;
+}
+
+/// Opens the history that `config` names; an embedded one is made when missing. Relative paths are below
+/// `data_dir`.
+///
+/// # Errors
+/// When another process has it open, or the disk refuses.
+pub async fn open(config: &Config, data_dir: &Path) -> Result<Arc<dyn History>> {
+    match config {
+        Config::Embedded { path } => Ok(embedded::open(data_dir.join(path)).await?),
+    }
+}

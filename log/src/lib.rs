@@ -1,0 +1,218 @@
+//! The log: the ordered, durable record of every event, from which all else follows; and beside it the
+//! unstored bus (notices, requests) on which edges and the directory service talk.
+//!
+//! A region's log is cut into a fixed number of shards; a conversation lies in one shard for good. Within a
+//! shard `seq` grows with every event, so the events of a conversation are in one order for everybody.
+//!
+//! Embedded: [`embedded`](self), on fjall. Every implementation passes [`contract`].
+
+#[cfg(test)]
+mod contract;
+mod embedded;
+mod feed;
+mod service;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use types::{ConversationId, Entry, Epoch, EventId, GroupId, Position, Region, Timestamp, UserId};
+
+pub use feed::{Delivery, Feed, Topics};
+pub use service::{Request, Requests};
+
+/// Which log, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Config {
+    /// In this process, on the local disk.
+    Embedded {
+        /// The folder; made when missing. Relative to the data folder.
+        path: PathBuf,
+        /// How long events are kept once every consumer has taken them, in hours.
+        retention_hours: u32,
+        /// How long an event id is remembered, in seconds: see [`Log::append`].
+        duplicate_window_seconds: u32,
+    },
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::Embedded { path: "log".into(), retention_hours: 72, duplicate_window_seconds: 120 }
+    }
+}
+
+/// What went wrong, by what the caller can do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It could not be stored or read now; the same call may succeed later. An append that failed so may
+    /// still have been stored: re-send it with the same event id.
+    #[error("the log is unavailable: {0}")]
+    Unavailable(String),
+    /// The call can never succeed as it is: an event that is too large, a shard that does not exist.
+    #[error("the log refused: {0}")]
+    Refused(String),
+    /// What is stored cannot be understood. An operator must look.
+    #[error("the log is damaged: {0}")]
+    Damaged(String),
+}
+
+/// Shorthand for this crate's results.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An event on its way into the log.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// Where it happens.
+    pub conversation: ConversationId,
+    /// The event's id, by which a repetition is known.
+    pub id: EventId,
+    /// The event's JSON, at most [`MAX_PAYLOAD_BYTES`].
+    pub payload: Bytes,
+}
+
+/// The largest payload, in bytes.
+pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
+
+/// The log's answer to an append: the event is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Where it is stored.
+    pub position: Position,
+    /// When it was stored. For a duplicate, when it was stored first.
+    pub at: Timestamp,
+    /// Whether the id was stored before; then nothing was appended and the position is the first one's.
+    pub duplicate: bool,
+}
+
+/// Resolves when the event is durable. Dropping it does not take the append back.
+pub type Receipt = futures_util::future::BoxFuture<'static, Result<Appended>>;
+
+/// The last event of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Its place.
+    pub position: Position,
+    /// When it was stored.
+    pub at: Timestamp,
+}
+
+/// The shape of a region's log, fixed when it is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The region whose conversations it orders.
+    pub region: Region,
+    /// The number of shards.
+    pub shards: u16,
+    /// The incarnation.
+    pub epoch: Epoch,
+}
+
+/// A place to listen: live events and unstored notices come by topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// A group: its stored events, and notices such as typing.
+    Group(GroupId),
+    /// A user: the stored events of all its direct conversations, and notices for its sessions.
+    User(UserId),
+    /// Changes that every edge must know at once, such as a removed member. Notices only.
+    Directory,
+}
+
+/// A durable reader of one shard, by name. All processes that give the same name share its progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Consumer {
+    /// The role that reads, such as `ingest`.
+    pub group: &'static str,
+    /// The shard.
+    pub shard: u16,
+}
+
+/// How far a consumer is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// Events stored and not acknowledged.
+    pub events: u64,
+    /// The last acknowledged `seq`.
+    pub acked_seq: u64,
+}
+
+/// The ordered, durable record of every event, and the bus beside it. Cheap to share; every method may be
+/// called from many tasks at once.
+#[async_trait]
+pub trait Log: Send + Sync + 'static {
+    /// The log's shape. It does not change while the process runs.
+    fn layout(&self) -> &Layout;
+
+    /// Hands an event to the log; waits only for room in the queue. Events that one caller hands over one
+    /// after the other into one conversation are stored in that order. The receipt resolves once the event is
+    /// on disk as safely as the configuration says, and not before; nobody sees it earlier.
+    ///
+    /// An id that was stored less than the duplicate window ago is not stored again: the receipt tells the
+    /// first one's position with `duplicate`. Two appends of one id at the same time store one event.
+    async fn append(&self, append: Append) -> Result<Receipt>;
+
+    /// How long an event id is certainly remembered.
+    fn duplicate_window(&self) -> Duration;
+
+    /// The last event of each conversation, `None` where there is none or it has left the log. Never behind an
+    /// append whose receipt has resolved, whichever process appended. Answers come in the order of the question.
+    async fn heads(&self, conversations: &[ConversationId]) -> Result<Vec<Option<Head>>>;
+
+    /// The conversation's events with a greater `seq` than `after_seq`, oldest first, at most `limit`; fewer
+    /// only when there are no more. Never behind an append whose receipt has resolved. Events that have left
+    /// the log are missing: the first one's `prev` then tells.
+    async fn read(&self, conversation: ConversationId, after_seq: u64, limit: usize) -> Result<Vec<Entry>>;
+
+    /// A new feed, with no topics yet.
+    async fn feed(&self) -> Result<Feed>;
+
+    /// Sends a notice to all who listen to the topic now. It is not stored and may be lost.
+    async fn notify(&self, topic: Topic, notice: Bytes) -> Result<()>;
+
+    /// Asks a service and waits for its answer, at most `timeout`. The request may have been carried out
+    /// although an error is returned.
+    async fn request(&self, service: &'static str, payload: Bytes, timeout: Duration) -> Result<Bytes>;
+
+    /// The requests to a service. Each goes to one of all those that serve it. Ends serving when dropped.
+    async fn serve(&self, service: &'static str) -> Result<Requests>;
+
+    /// The events after the consumer's progress, in order of `seq`, at most `limit`, waiting until there is at
+    /// least one. What was given and is not acknowledged is given again: after a while, to another process,
+    /// or to the same one when it asks from anew (`resume`). Cancel-safe.
+    async fn fetch(&self, consumer: Consumer, limit: usize) -> Result<Vec<Entry>>;
+
+    /// Acknowledges everything up to and with `seq`: it is never given to this consumer again.
+    async fn ack(&self, consumer: Consumer, seq: u64) -> Result<()>;
+
+    /// Forgets what `fetch` gave and nobody acknowledged, so that the next `fetch` gives it again.
+    async fn resume(&self, consumer: Consumer) -> Result<()>;
+
+    /// How far the consumer is behind.
+    async fn lag(&self, consumer: Consumer) -> Result<Lag>;
+
+    /// Lets what was handed over become durable, then refuses more. For a graceful end.
+    async fn close(&self);
+}
+
+/// Opens the log that `config` names; an embedded one is made when missing. Relative paths are below
+/// `data_dir`. `region` names whose log it is.
+///
+/// # Errors
+/// When another process has it open, the disk refuses, or it was made for another region.
+pub async fn open(config: &Config, data_dir: &std::path::Path, region: Region) -> Result<Arc<dyn Log>> {
+    match config {
+        Config::Embedded { path, retention_hours, duplicate_window_seconds } => {
+            let options = embedded::Options {
+                path: data_dir.join(path),
+                region,
+                retention: Duration::from_secs(u64::from(*retention_hours) * 3600),
+                duplicate_window: Duration::from_secs(u64::from(*duplicate_window_seconds)),
+            };
+            Ok(embedded::open(options).await?)
+        }
+    }
+}

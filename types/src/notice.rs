@@ -1,0 +1,69 @@
+//! Notices: unstored messages between the roles, on the log's bus. Whoever misses one catches up from the
+//! stores when it next looks; nothing may depend on a notice alone.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{ConversationId, GroupId, SessionId, UserId};
+
+/// What happened, as one role tells the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Notice {
+    /// To the user and to the directory topic: the user has access to a group from the event `seq` on.
+    MemberAdded {
+        /// The group.
+        group: GroupId,
+        /// The user.
+        user: UserId,
+        /// The `seq` of the `member_added` event.
+        seq: u64,
+    },
+    /// To the user and to the directory topic: the user has no more access to a group.
+    MemberRemoved {
+        /// The group.
+        group: GroupId,
+        /// The user.
+        user: UserId,
+    },
+    /// To the user and to the directory topic: a session was ended.
+    SessionRevoked {
+        /// Whose session.
+        user: UserId,
+        /// The session.
+        session: SessionId,
+    },
+    /// To the directory topic: a user's name or picture changed, or it was deleted.
+    UserUpdated {
+        /// The user.
+        user: UserId,
+    },
+    /// To a user's own sessions: how far it has read.
+    Read {
+        /// The conversation.
+        conversation: ConversationId,
+        /// Read up to and with this event.
+        seq: u64,
+    },
+    /// To a group, or to the peer of a direct conversation: somebody is typing.
+    Typing {
+        /// The conversation.
+        conversation: ConversationId,
+        /// Who is typing.
+        user: UserId,
+    },
+}
+
+impl Notice {
+    /// The notice's JSON.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        serde_json::to_vec(self).unwrap_or_else(|error| unreachable!("ids and numbers have JSON: {error}")).into()
+    }
+
+    /// Reads a notice; `None` for one that this program does not know.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+}
