@@ -1,6 +1,6 @@
 //! Writes, as they travel from an edge to the directory service.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use types::{GroupId, SessionId, Timestamp, UserId};
 
 use crate::{Attachment, Group, OutboxRow, Role, Session, User};
@@ -56,6 +56,7 @@ pub enum Command {
         /// A new email address.
         email: Option<String>,
         /// A new picture; `Some(None)` removes it.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
         picture: Option<Option<String>>,
         /// A new password, as a PHC string. All sessions but `keep_session` end.
         password_hash: Option<String>,
@@ -146,6 +147,11 @@ pub enum Command {
     },
 }
 
+/// Reads a field that is there: `null` is a value, and only a missing field is none.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(field: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(field).map(Some)
+}
+
 /// A user to be registered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -193,7 +199,7 @@ impl std::fmt::Debug for SecretHash {
 }
 
 /// What a command brought about.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The user concerned, as it now is.
     pub user: Option<User>,
@@ -203,7 +209,9 @@ pub struct Outcome {
     pub group: Option<Group>,
     /// Sessions that have ended.
     pub revoked: Vec<SessionId>,
-    /// The events for the log, in order. They stand in the outbox until they are relayed.
+    /// The events for the log, in order. They stand in the outbox until they are relayed, and do not travel in
+    /// an answer, for there may be as many as a group has members.
+    #[serde(skip)]
     pub events: Vec<OutboxRow>,
     /// Whether the same had been done before, and nothing was changed now.
     pub repeated: bool,

@@ -9,6 +9,7 @@ mod command;
 #[cfg(test)]
 mod contract;
 mod record;
+mod service;
 mod sqlite;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use types::{AttachmentId, EventId, GroupId, SessionId, Timestamp, UserId};
 
 pub use command::{Command, NewSession, NewUser, Outcome, Refusal, SecretHash};
 pub use record::{Attachment, Credentials, Group, Member, MemberRole, OutboxRow, Role, Session, User};
+pub use service::{Answer, SERVICE};
 
 /// Which directory, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
