@@ -65,8 +65,8 @@ pub const MAX_ADDED_AT_ONCE: usize = 1_000;
 #[async_trait]
 pub trait Directory: Send + Sync + 'static {
     /// Carries out a command in one transaction, durably on return, together with its outbox rows. A refused
-    /// command changes nothing. A command that creates and bears the same id and content as one before gives
-    /// the first one's outcome again.
+    /// command changes nothing, but for [`Refusal::SessionReused`]. A command that creates and bears the same id
+    /// and content as one before, whatever its time, changes nothing and gives its records as they now are.
     async fn execute(&self, command: &Command) -> Result<std::result::Result<Outcome, Refusal>>;
 
     /// Outbox rows that are not yet relayed, oldest first, at most `limit`.
@@ -96,6 +96,9 @@ pub trait Directory: Send + Sync + 'static {
 
     /// The members of a group in order of their ids, after `after`, at most `limit`.
     async fn members(&self, group: GroupId, after: Option<UserId>, limit: usize) -> Result<Vec<Member>>;
+
+    /// A session by its id, ended or not. One that ended long ago is forgotten.
+    async fn session(&self, id: SessionId) -> Result<Option<Session>>;
 
     /// The sessions of a user that are neither revoked nor expired at `now`, newest first.
     async fn sessions(&self, user: UserId, now: Timestamp) -> Result<Vec<Session>>;

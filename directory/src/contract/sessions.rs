@@ -1,0 +1,138 @@
+//! What every directory promises of sessions.
+
+use std::time::Duration;
+
+use types::{Region, SessionId, UserId};
+
+use super::{Shared, at, done, new_session, open_session, refused, register, secret};
+use crate::{Command, NewSession, Refusal, Session};
+
+/// Exchanges the token `presented` for `next`, ten seconds in.
+fn rotate(session: SessionId, presented: u8, next: u8) -> Command {
+    Command::RotateSession {
+        session,
+        presented: secret(presented),
+        next: secret(next),
+        expires_at: at(2000),
+        at: at(10),
+    }
+}
+
+async fn opened(directory: &Shared) -> NewSession {
+    let user = register(directory, "ada").await;
+    let session = new_session(user.id, 0);
+    open_session(directory, &session).await;
+    session
+}
+
+pub(crate) async fn sessions_come_newest_first_and_end_in_time(directory: &Shared) {
+    let ada = register(directory, "ada").await.id;
+    let (old, new) = (new_session(ada, 0), new_session(ada, 5));
+    for session in [&old, &new] {
+        open_session(directory, session).await;
+    }
+    let record = |new: &NewSession| Session {
+        id: new.id,
+        user: ada,
+        client: "a test".into(),
+        created_at: new.at,
+        refreshed_at: new.at,
+        expires_at: new.expires_at,
+    };
+    assert_eq!(directory.sessions(ada, at(6)).await.unwrap(), [record(&new), record(&old)]);
+    assert_eq!(directory.sessions(ada, at(1000)).await.unwrap(), [record(&new)]);
+    assert_eq!(directory.sessions(ada, at(1005)).await.unwrap(), []);
+    assert_eq!(directory.session(old.id).await.unwrap(), Some(record(&old)));
+    assert_eq!(directory.session(SessionId::generate(Region::default())).await.unwrap(), None);
+}
+
+pub(crate) async fn a_session_is_opened_once(directory: &Shared) {
+    let session = opened(directory).await;
+    let again = Command::OpenSession { session: NewSession { at: at(1), ..session.clone() } };
+    assert!(done(directory, again).await.repeated);
+    assert_eq!(directory.sessions(session.user, at(1)).await.unwrap().len(), 1);
+    let other = Command::OpenSession { session: NewSession { refresh_hash: secret(9), ..session.clone() } };
+    assert_eq!(refused(directory, other).await, Refusal::IdTaken);
+    let nobody = new_session(UserId::generate(Region::default()), 0);
+    assert_eq!(refused(directory, Command::OpenSession { session: nobody }).await, Refusal::UnknownUser);
+    let both = Command::OpenSession { session: new_session(session.user, 2) };
+    let (one, other) = tokio::join!(directory.execute(&both), directory.execute(&both));
+    assert!(one.unwrap().unwrap().repeated != other.unwrap().unwrap().repeated);
+}
+
+pub(crate) async fn a_refresh_token_is_good_once(directory: &Shared) {
+    let session = opened(directory).await;
+    let rotated = done(directory, rotate(session.id, 1, 2)).await.session.unwrap();
+    assert_eq!((rotated.created_at, rotated.refreshed_at, rotated.expires_at), (at(0), at(10), at(2000)));
+    done(directory, rotate(session.id, 2, 3)).await;
+    assert_eq!(refused(directory, rotate(session.id, 1, 4)).await, Refusal::SessionReused);
+    assert_eq!(directory.sessions(session.user, at(10)).await.unwrap(), []);
+    assert_eq!(directory.revoked_since(at(10)).await.unwrap(), [session.id]);
+    assert_eq!(refused(directory, rotate(session.id, 3, 5)).await, Refusal::UnknownSession);
+}
+
+pub(crate) async fn a_rotation_sent_again_is_no_replay(directory: &Shared) {
+    let session = opened(directory).await;
+    let first = done(directory, rotate(session.id, 1, 2)).await;
+    let again = done(directory, rotate(session.id, 1, 2)).await;
+    assert!(!first.repeated && again.repeated);
+    assert_eq!(again.session, first.session);
+    assert_eq!(directory.sessions(session.user, at(10)).await.unwrap().len(), 1);
+}
+
+pub(crate) async fn of_two_rotations_at_once_one_wins_and_the_session_ends(directory: &Shared) {
+    let session = opened(directory).await;
+    let (one, other) = (rotate(session.id, 1, 2), rotate(session.id, 1, 3));
+    let (one, other) = tokio::join!(directory.execute(&one), directory.execute(&other));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert!(one.is_ok() != other.is_ok());
+    assert_eq!(one.and(other).unwrap_err(), Refusal::SessionReused);
+    assert_eq!(directory.sessions(session.user, at(10)).await.unwrap(), []);
+}
+
+pub(crate) async fn an_ended_session_is_unknown(directory: &Shared) {
+    let session = opened(directory).await;
+    assert_eq!(refused(directory, rotate(SessionId::generate(Region::default()), 1, 2)).await, Refusal::UnknownSession);
+    let late = Command::RotateSession {
+        session: session.id,
+        presented: secret(1),
+        next: secret(2),
+        expires_at: at(3000),
+        at: session.expires_at,
+    };
+    assert_eq!(refused(directory, late).await, Refusal::UnknownSession);
+    let revoke = |at| Command::RevokeSession { user: session.user, session: session.id, at };
+    assert_eq!(refused(directory, revoke(session.expires_at)).await, Refusal::UnknownSession);
+    assert_eq!(done(directory, revoke(at(3))).await.revoked, [session.id]);
+    assert_eq!(refused(directory, revoke(at(4))).await, Refusal::UnknownSession);
+    assert_eq!(refused(directory, rotate(session.id, 1, 2)).await, Refusal::UnknownSession);
+}
+
+pub(crate) async fn nobody_ends_the_session_of_another(directory: &Shared) {
+    let session = opened(directory).await;
+    let bob = register(directory, "bob").await.id;
+    let revoke = Command::RevokeSession { user: bob, session: session.id, at: at(3) };
+    assert_eq!(refused(directory, revoke).await, Refusal::UnknownSession);
+    assert_eq!(directory.sessions(session.user, at(3)).await.unwrap().len(), 1);
+}
+
+pub(crate) async fn revoked_sessions_are_told_from_a_moment_on(directory: &Shared) {
+    let ada = register(directory, "ada").await.id;
+    let sessions = [new_session(ada, 1), new_session(ada, 2), new_session(ada, 3)];
+    for (session, revoked) in sessions.iter().zip([20, 21, 22]) {
+        open_session(directory, session).await;
+        done(directory, Command::RevokeSession { user: ada, session: session.id, at: at(revoked) }).await;
+    }
+    assert_eq!(directory.revoked_since(at(21)).await.unwrap(), [sessions[1].id, sessions[2].id]);
+    assert_eq!(directory.revoked_since(at(23)).await.unwrap(), []);
+}
+
+pub(crate) async fn sessions_that_ended_long_ago_are_forgotten(directory: &Shared) {
+    let session = opened(directory).await;
+    let later = session.expires_at.plus(Duration::from_secs(31 * 24 * 3600));
+    let next =
+        NewSession { at: later, expires_at: later.plus(Duration::from_secs(60)), ..new_session(session.user, 0) };
+    open_session(directory, &next).await;
+    assert_eq!(directory.session(session.id).await.unwrap(), None);
+    assert!(directory.session(next.id).await.unwrap().is_some());
+}

@@ -1,0 +1,184 @@
+//! Log-ins.
+
+use std::time::Duration;
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::types::Uuid;
+use sqlx::{Row, SqliteConnection};
+use types::{SessionId, Timestamp, UserId};
+
+use super::{Step, columns, users};
+use crate::{NewSession, Outcome, Refusal, Result, SecretHash, Session};
+
+/// How long an ended session is remembered, so that the sessions of one user do not grow without end. Far
+/// longer than an access token outlives its session.
+const KEPT_AFTER_END: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Opens a session.
+pub(super) async fn open(db: &mut SqliteConnection, new: &NewSession) -> Step<Outcome> {
+    let fingerprint = fingerprint(new)?;
+    if let Some(row) = row(db, new.id).await? {
+        let is_same = row.try_get::<Vec<u8>, _>("fingerprint")? == fingerprint;
+        let session = Some(session(&row)?);
+        let repeated = Outcome { session, repeated: true, ..Outcome::default() };
+        return if is_same { Ok(repeated) } else { Err(Refusal::IdTaken.into()) };
+    }
+    let user = users::require(db, new.user).await?;
+    forget_ended(db, new.user, new.at.minus(KEPT_AFTER_END)).await?;
+    insert(db, new, fingerprint).await?;
+    Ok(Outcome { user: Some(user), session: by_id(db, new.id).await?, ..Outcome::default() })
+}
+
+fn fingerprint(new: &NewSession) -> Result<Vec<u8>> {
+    columns::fingerprint(&(new.user, new.refresh_hash, &new.client))
+}
+
+const INSERT: &str = "
+    INSERT INTO sessions (id, user_id, refresh_hash, client, fingerprint, created_at, refreshed_at, expires_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7)";
+
+async fn insert(db: &mut SqliteConnection, new: &NewSession, fingerprint: Vec<u8>) -> Step<()> {
+    sqlx::query(INSERT)
+        .bind(Uuid::from(new.id))
+        .bind(Uuid::from(new.user))
+        .bind(new.refresh_hash.0.as_slice())
+        .bind(&new.client)
+        .bind(fingerprint)
+        .bind(new.at.as_millis())
+        .bind(new.expires_at.as_millis())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+const FORGET_ENDED: &str = "DELETE FROM sessions WHERE user_id = ?1 AND (expires_at < ?2 OR revoked_at < ?2)";
+
+async fn forget_ended(db: &mut SqliteConnection, user: UserId, before: Timestamp) -> Step<()> {
+    sqlx::query(FORGET_ENDED).bind(Uuid::from(user)).bind(before.as_millis()).execute(db).await?;
+    Ok(())
+}
+
+/// An exchange of refresh tokens.
+pub(super) struct Rotation<'a> {
+    pub(super) session: SessionId,
+    pub(super) presented: &'a SecretHash,
+    pub(super) next: &'a SecretHash,
+    pub(super) expires_at: Timestamp,
+    pub(super) at: Timestamp,
+}
+
+const ROTATE: &str =
+    "UPDATE sessions SET refresh_hash = ?2, refreshed_at = ?3, expires_at = ?4 WHERE id = ?1 RETURNING *";
+
+/// Exchanges a refresh token. Anything but the present one revokes the session, whether it was once good or
+/// never: whoever presents it knows the session's id, and must not have it.
+pub(super) async fn rotate(db: &mut SqliteConnection, rotation: &Rotation<'_>) -> Step<Outcome> {
+    let row = require_live(db, rotation.session, rotation.at).await?;
+    let present: Vec<u8> = row.try_get("refresh_hash")?;
+    // The next token is random and known to nobody yet, so this is the same command once more, and no replay.
+    if present == rotation.next.0 {
+        let session = Some(session(&row)?);
+        return Ok(Outcome { session, repeated: true, ..Outcome::default() });
+    }
+    if present != rotation.presented.0 {
+        end(db, rotation.session, rotation.at).await?;
+        return Err(Refusal::SessionReused.into());
+    }
+    let row = sqlx::query(ROTATE)
+        .bind(Uuid::from(rotation.session))
+        .bind(rotation.next.0.as_slice())
+        .bind(rotation.at.as_millis())
+        .bind(rotation.expires_at.as_millis())
+        .fetch_one(db)
+        .await?;
+    Ok(Outcome { session: Some(session(&row)?), ..Outcome::default() })
+}
+
+/// A session that has not ended.
+async fn require_live(db: &mut SqliteConnection, id: SessionId, at: Timestamp) -> Step<SqliteRow> {
+    let row = row(db, id).await?.ok_or(Refusal::UnknownSession)?;
+    let revoked_at: Option<i64> = row.try_get("revoked_at")?;
+    let is_live = revoked_at.is_none() && columns::timestamp(&row, "expires_at")? > at;
+    if is_live { Ok(row) } else { Err(Refusal::UnknownSession.into()) }
+}
+
+const END: &str = "UPDATE sessions SET revoked_at = ?2 WHERE id = ?1";
+
+async fn end(db: &mut SqliteConnection, id: SessionId, at: Timestamp) -> Step<()> {
+    sqlx::query(END).bind(Uuid::from(id)).bind(at.as_millis()).execute(db).await?;
+    Ok(())
+}
+
+/// Ends a session of `user`.
+pub(super) async fn revoke(db: &mut SqliteConnection, user: UserId, id: SessionId, at: Timestamp) -> Step<Outcome> {
+    let session = session(&require_live(db, id, at).await?)?;
+    if session.user != user {
+        return Err(Refusal::UnknownSession.into());
+    }
+    end(db, id, at).await?;
+    Ok(Outcome { session: Some(session), revoked: vec![id], ..Outcome::default() })
+}
+
+const REVOKE_ALL: &str = "
+    UPDATE sessions SET revoked_at = ?2
+    WHERE user_id = ?1 AND revoked_at IS NULL AND id IS DISTINCT FROM ?3
+    RETURNING id";
+
+/// Ends all sessions of a user but one.
+pub(super) async fn revoke_all(
+    db: &mut SqliteConnection,
+    user: UserId,
+    keep: Option<SessionId>,
+    at: Timestamp,
+) -> Step<Vec<SessionId>> {
+    let keep = keep.map(Uuid::from);
+    let rows = sqlx::query(REVOKE_ALL).bind(Uuid::from(user)).bind(at.as_millis()).bind(keep).fetch_all(db).await?;
+    let mut revoked: Vec<_> = rows.iter().map(session_id).collect::<Result<_>>()?;
+    revoked.sort_unstable();
+    Ok(revoked)
+}
+
+/// A session by its id, ended or not.
+pub(super) async fn by_id(db: &mut SqliteConnection, id: SessionId) -> Result<Option<Session>> {
+    row(db, id).await?.as_ref().map(session).transpose()
+}
+
+const BY_ID: &str = "SELECT * FROM sessions WHERE id = ?1";
+
+async fn row(db: &mut SqliteConnection, id: SessionId) -> Result<Option<SqliteRow>> {
+    Ok(sqlx::query(BY_ID).bind(Uuid::from(id)).fetch_optional(db).await?)
+}
+
+const LIVE: &str = "
+    SELECT * FROM sessions
+    WHERE user_id = ?1 AND revoked_at IS NULL AND expires_at > ?2
+    ORDER BY created_at DESC, id DESC";
+
+/// The sessions of a user that have not ended, newest first.
+pub(super) async fn live(db: &mut SqliteConnection, user: UserId, now: Timestamp) -> Result<Vec<Session>> {
+    let rows = sqlx::query(LIVE).bind(Uuid::from(user)).bind(now.as_millis()).fetch_all(db).await?;
+    rows.iter().map(session).collect()
+}
+
+const REVOKED_SINCE: &str = "SELECT id FROM sessions WHERE revoked_at >= ?1 ORDER BY revoked_at, id";
+
+/// The sessions that were revoked at `since` or later.
+pub(super) async fn revoked_since(db: &mut SqliteConnection, since: Timestamp) -> Result<Vec<SessionId>> {
+    let rows = sqlx::query(REVOKED_SINCE).bind(since.as_millis()).fetch_all(db).await?;
+    rows.iter().map(session_id).collect()
+}
+
+fn session_id(row: &SqliteRow) -> Result<SessionId> {
+    columns::id(row, "id", SessionId::from_bytes)
+}
+
+fn session(row: &SqliteRow) -> Result<Session> {
+    Ok(Session {
+        id: session_id(row)?,
+        user: columns::id(row, "user_id", UserId::from_bytes)?,
+        client: row.try_get("client")?,
+        created_at: columns::timestamp(row, "created_at")?,
+        refreshed_at: columns::timestamp(row, "refreshed_at")?,
+        expires_at: columns::timestamp(row, "expires_at")?,
+    })
+}
