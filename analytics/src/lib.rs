@@ -156,6 +156,6 @@ pub trait Analytics: Send + Sync + 'static {
 /// When the disk refuses, or the schema is newer than this program.
 pub async fn open(config: &Config, data_dir: &Path) -> Result<Arc<dyn Analytics>> {
     match config {
-        Config::Sqlite { path } => Ok(sqlite::open(&data_dir.join(path)).await?),
+        Config::Sqlite { path } => sqlite::open(&data_dir.join(path)).await,
     }
 }
