@@ -75,6 +75,6 @@ pub trait Blobs: Send + Sync + 'static {
 /// When the disk refuses.
 pub async fn open(config: &Config, data_dir: &Path) -> Result<Arc<dyn Blobs>> {
     match config {
-        Config::Folder { path } => Ok(folder::open(data_dir.join(path)).await?),
+        Config::Folder { path } => folder::open(data_dir.join(path)).await,
     }
 }
