@@ -1,6 +1,9 @@
 //! The one place that knows HTTP status codes: every failure that a client may see, as RFC 9457 says it.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
+use directory::Refusal;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
@@ -58,6 +61,11 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
     }
 
+    /// 401 with a name of its own, such as `session_reused`.
+    pub fn unauthenticated_as(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, code, detail)
+    }
+
     /// 403: the caller is known and may not.
     pub fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
@@ -68,9 +76,30 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here that you may see")
     }
 
+    /// 405: there is something here, but not for this method.
+    pub fn method_not_allowed() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "the header `Allow` names the methods")
+    }
+
+    /// 408: the request did not arrive in time.
+    pub fn too_slow() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not arrive in time")
+    }
+
     /// 409: it stands against what is there.
     pub fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, code, detail)
+    }
+
+    /// 413: the body is larger than it may be.
+    pub fn too_large(limit_bytes: usize) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("the body may have {limit_bytes} bytes"))
+    }
+
+    /// 415: the body is not of the type that is read here.
+    pub fn unsupported_type(wanted: &str) -> Self {
+        let detail = format!("the body must be `{wanted}`, and `Content-Type` must say so");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_type", detail)
     }
 
     /// 422: one field is well-formed but invalid.
@@ -82,6 +111,37 @@ impl ApiError {
     pub fn invalid_fields(errors: Vec<FieldError>) -> Self {
         let detail = errors.first().map_or_else(String::new, |error| format!("{}: {}", error.pointer, error.detail));
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail) }
+    }
+
+    /// 429: the client asks for more than it may.
+    pub fn too_many(detail: impl Into<String>, retry_after: Duration) -> Self {
+        let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+        Self {
+            retry_after_seconds: Some(u32::try_from(seconds.max(1)).unwrap_or(u32::MAX)),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail)
+        }
+    }
+
+    /// 500: a fault of this program. The log has the details.
+    pub(crate) fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a fault of this program; its log has the details")
+    }
+
+    /// 503: this edge has too much to do.
+    pub(crate) fn busy(detail: impl Into<String>) -> Self {
+        Self {
+            retry_after_seconds: Some(1),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
+        }
+    }
+
+    /// 503: this edge should not be given requests now. The pointers name what is missing.
+    pub(crate) fn not_ready(errors: Vec<FieldError>) -> Self {
+        Self {
+            errors,
+            retry_after_seconds: Some(1),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", "this edge cannot serve now")
+        }
     }
 
     /// 503: something cannot be stored or read now.
@@ -100,6 +160,12 @@ impl ApiError {
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// The fields that are to blame.
+    #[cfg(test)]
+    pub(crate) fn pointers(&self) -> Vec<&str> {
+        self.errors.iter().map(|error| error.pointer.as_str()).collect()
     }
 
     /// When to try again.
@@ -129,6 +195,22 @@ impl IntoResponse for ApiError {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let detail = refusal.to_string();
+        match refusal {
+            Refusal::UsernameTaken => Self::conflict("username_taken", detail),
+            Refusal::EmailTaken => Self::conflict("email_taken", detail),
+            Refusal::IdTaken => Self::conflict("id_taken", detail),
+            Refusal::TooManyMembers => Self::conflict("too_many_members", detail),
+            Refusal::TooManyGroups => Self::conflict("too_many_groups", detail),
+            Refusal::UnknownUser | Refusal::UnknownGroup | Refusal::UnknownSession => Self::not_found(),
+            Refusal::SessionReused => Self::unauthenticated_as("session_reused", detail),
+            Refusal::NotOwner | Refusal::NotOperator => Self::forbidden(detail),
+        }
     }
 }
 

@@ -1,7 +1,183 @@
 //! The edge: clients' REST and WebSocket connections end here. It holds no state that matters: it checks the
 //! token, checks membership, appends to the log, and answers when the log has stored.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`config`] | what an operator may set |
+//! | `error` | every failure that a client may see |
+//! | `router`, `openapi` | all routes with what surrounds them, and their description |
+//! | `resources` | REST, one file per resource |
+//! | `timeline`, `posting` | reading and writing messages |
+//! | `live` | WebSocket, long-poll, resume, fan-out |
+//! | `auth`, `membership`, `limits` | who may, and how often |
+//! | `commands` | writes to the directory |
+//! | `operations`, `page` | health, metrics, documents, the built-in page |
+//! | `server` | connections |
 
+mod auth;
+mod commands;
+pub mod config;
+mod cursor;
 mod error;
+mod extract;
+mod limits;
+mod live;
 mod membership;
+mod observe;
+mod openapi;
+mod operations;
+mod page;
+mod posting;
+mod resources;
+mod router;
+mod server;
+mod timeline;
+mod validate;
 
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ::analytics::Analytics;
+use ::log::Log;
+use blobs::Blobs;
+use directory::Directory;
+use history::History;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use types::Timestamp;
+
+pub use config::Config;
 pub use error::ApiError;
+
+/// What the edge stands on.
+#[derive(Clone)]
+pub struct Seams {
+    /// Where events go, and where live ones come from.
+    pub log: Arc<dyn Log>,
+    /// Users, groups, members, sessions.
+    pub directory: Arc<dyn Directory>,
+    /// Every event, read marks.
+    pub history: Arc<dyn History>,
+    /// Counts.
+    pub analytics: Arc<dyn Analytics>,
+    /// The bytes of attachments.
+    pub blobs: Arc<dyn Blobs>,
+    /// Shown at `/metrics`; without it there is nothing there.
+    pub metrics: Option<PrometheusHandle>,
+}
+
+/// Why an edge does not start, or ends.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration makes no sense.
+    #[error("the configuration makes no sense: {0}")]
+    Config(String),
+    /// The key that signs access tokens can be neither read nor made.
+    #[error("the signing key {} cannot be used: {reason}", path.display())]
+    SigningKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A store cannot be reached.
+    #[error("the edge cannot start: {0}")]
+    Unavailable(String),
+}
+
+/// What handlers share.
+pub(crate) struct Edge {
+    pub(crate) config: Config,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) history: Arc<dyn History>,
+    pub(crate) analytics: Arc<dyn Analytics>,
+    pub(crate) blobs: Arc<dyn Blobs>,
+    pub(crate) metrics: Option<PrometheusHandle>,
+    pub(crate) tokens: Arc<auth::Tokens>,
+    pub(crate) passwords: auth::Passwords,
+    pub(crate) commands: commands::Commands,
+    pub(crate) membership: Arc<membership::Membership>,
+    pub(crate) limits: Arc<limits::Limits>,
+    pub(crate) timeline: Arc<timeline::Timeline>,
+    pub(crate) posting: Arc<posting::Posting>,
+    pub(crate) live: Arc<live::Live>,
+    /// Cancelled when the edge is to end: it takes nothing new.
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// Serves until `shutdown` is cancelled; then takes no more connections, tells its clients where to resume, answers
+/// what is under way, and cuts what is not done by the deadline. Relative paths are below `data_dir`.
+///
+/// # Errors
+/// When it cannot start. Once it serves, failures are answered to whom they concern.
+pub async fn run(
+    config: Config,
+    seams: Seams,
+    data_dir: PathBuf,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let edge = Edge::open(config, seams, &data_dir, shutdown.clone()).await?;
+    let tending = tokio::spawn(Arc::clone(&edge.limits).tend(shutdown));
+    server::serve(router::router(Arc::clone(&edge))?, &edge, listener).await;
+    tending.abort();
+    Ok(())
+}
+
+/// The description of the whole REST API: OpenAPI 3.1.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    openapi::describe(router::routes().into_openapi())
+}
+
+impl Edge {
+    async fn open(
+        config: Config,
+        seams: Seams,
+        data_dir: &Path,
+        shutdown: CancellationToken,
+    ) -> Result<Arc<Self>, Error> {
+        let Seams { log, directory, history, analytics, blobs, metrics } = seams;
+        let key = auth::SigningKey::open(&data_dir.join(&config.auth.signing_key))?;
+        let tokens = Arc::new(auth::Tokens::new(&config.auth, key));
+        let ended = directory.revoked_since(Timestamp::now().minus(tokens.life())).await;
+        for session in ended.map_err(|error| Error::Unavailable(error.to_string()))? {
+            tokens.revoke(session);
+        }
+        let membership = Arc::new(membership::Membership::new(Arc::clone(&directory)));
+        let limits = Arc::new(limits::Limits::new(&config.limits));
+        let timeline = Arc::new(timeline::Timeline::new(Arc::clone(&log), Arc::clone(&history)));
+        let stores = posting::Stores {
+            log: Arc::clone(&log),
+            history: Arc::clone(&history),
+            directory: Arc::clone(&directory),
+            membership: Arc::clone(&membership),
+            timeline: Arc::clone(&timeline),
+        };
+        let posting = Arc::new(posting::Posting::new(stores, config.limits.text_characters));
+        let live = live::Live::start().await?;
+        Ok(Arc::new(Self {
+            passwords: auth::Passwords::new(&config.auth.password)?,
+            commands: commands::Commands::new(Arc::clone(&log), Arc::clone(&membership), Arc::clone(&tokens)),
+            config,
+            log,
+            directory,
+            history,
+            analytics,
+            blobs,
+            metrics,
+            tokens,
+            membership,
+            limits,
+            timeline,
+            posting,
+            live,
+            shutdown,
+        }))
+    }
+}

@@ -1,0 +1,148 @@
+//! How much one user and one address may ask for.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use tokio_util::sync::CancellationToken;
+use types::UserId;
+
+use crate::ApiError;
+use crate::config::LimitsConfig;
+
+/// How often what is forgotten is looked for. A key is remembered for this long and the time that its burst
+/// takes to refill, so that the memory taken is bounded by the requests that one process can answer meanwhile.
+const TENDING: Duration = Duration::from_secs(5);
+
+/// How much one user and one address may ask for. Refusals are 429 with the time to wait.
+pub(crate) struct Limits {
+    users: DefaultKeyedRateLimiter<UserId>,
+    addresses: DefaultKeyedRateLimiter<IpAddr>,
+    sign_ins: DefaultKeyedRateLimiter<IpAddr>,
+    clock: DefaultClock,
+}
+
+impl Limits {
+    pub(crate) fn new(config: &LimitsConfig) -> Self {
+        let per_second = |rate: u32, burst: u32| Quota::per_second(at_least_one(rate)).allow_burst(at_least_one(burst));
+        Self {
+            users: RateLimiter::keyed(per_second(config.requests_per_second_per_user, config.request_burst_per_user)),
+            addresses: RateLimiter::keyed(per_second(
+                config.requests_per_second_per_address,
+                config.request_burst_per_address,
+            )),
+            sign_ins: RateLimiter::keyed(Quota::per_minute(at_least_one(config.sign_ins_per_minute_per_address))),
+            clock: DefaultClock::default(),
+        }
+    }
+
+    /// Counts a request or a frame of a user.
+    pub(crate) fn check_user(&self, user: UserId) -> Result<(), ApiError> {
+        let verdict = self.users.check_key(&user);
+        verdict.map_err(|until| self.refuse("you ask more often than a user may", &until))
+    }
+
+    /// Counts a request from an address.
+    pub(crate) fn check_address(&self, address: IpAddr) -> Result<(), ApiError> {
+        let verdict = self.addresses.check_key(&network(address));
+        verdict.map_err(|until| self.refuse("your address asks more often than an address may", &until))
+    }
+
+    /// Counts a registration, a log-in or a refresh from an address.
+    pub(crate) fn check_sign_in(&self, address: IpAddr) -> Result<(), ApiError> {
+        let verdict = self.sign_ins.check_key(&network(address));
+        verdict.map_err(|until| self.refuse("your address signs in more often than an address may", &until))
+    }
+
+    fn refuse(&self, detail: &str, until: &governor::NotUntil<<DefaultClock as Clock>::Instant>) -> ApiError {
+        ApiError::too_many(detail, until.wait_time_from(self.clock.now()))
+    }
+
+    /// Forgets, now and then, who has not asked for a while.
+    pub(crate) async fn tend(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut ticks = tokio::time::interval(TENDING);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = ticks.tick() => self.forget(),
+            }
+        }
+    }
+
+    fn forget(&self) {
+        self.users.retain_recent();
+        self.addresses.retain_recent();
+        self.sign_ins.retain_recent();
+    }
+}
+
+fn at_least_one(count: u32) -> NonZeroU32 {
+    NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN)
+}
+
+/// What one customer of a provider is given: an IPv4 address, or an IPv6 network of 64 bits.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::Region;
+
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits::new(&LimitsConfig {
+            requests_per_second_per_user: 1,
+            request_burst_per_user: 3,
+            sign_ins_per_minute_per_address: 1,
+            ..LimitsConfig::default()
+        })
+    }
+
+    #[test]
+    fn a_burst_passes_and_then_the_user_is_told_to_wait() {
+        let (limits, user) = (limits(), UserId::generate(Region::default()));
+        for _ in 0..3 {
+            limits.check_user(user).unwrap();
+        }
+        let error = limits.check_user(user).unwrap_err();
+        assert_eq!((error.code(), error.retry_after_seconds()), ("too_many_requests", Some(1)));
+        limits.check_user(UserId::generate(Region::default())).unwrap();
+    }
+
+    #[test]
+    fn one_ipv6_network_is_one_client() {
+        let limits = limits();
+        limits.check_sign_in("2001:db8::1".parse().unwrap()).unwrap();
+        assert!(limits.check_sign_in("2001:db8::2".parse().unwrap()).is_err());
+        limits.check_sign_in("2001:db8:0:1::1".parse().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn an_ipv4_address_has_one_spelling() {
+        let limits = limits();
+        limits.check_sign_in("192.0.2.1".parse().unwrap()).unwrap();
+        assert!(limits.check_sign_in("::ffff:192.0.2.1".parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn who_has_not_asked_for_a_while_is_forgotten() {
+        let limits = Limits::new(&LimitsConfig {
+            requests_per_second_per_user: 1_000_000,
+            request_burst_per_user: 1,
+            ..LimitsConfig::default()
+        });
+        limits.check_user(UserId::generate(Region::default())).unwrap();
+        while limits.users.len() > 0 {
+            limits.forget();
+            std::thread::yield_now();
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Every request has a name, is timed, counted, and told of in one line. Never its body, its token or its query.
+
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use tracing::Instrument;
+use types::{EventId, Region};
+
+/// Names a request, for those who look for it in the log. A client may choose the name.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest name that a client may give, in bytes.
+const MAX_ID_BYTES: usize = 64;
+
+/// Wraps every request.
+pub(crate) async fn observe(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(request.headers());
+    let method = method_name(request.method());
+    // The route and not the path: so there are few, and they hold no ids.
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let span = tracing::debug_span!("request", method, route, id = id.to_str().unwrap_or_default());
+    let mut response = next.run(request).instrument(span.clone()).await;
+
+    let elapsed = started.elapsed();
+    let status = response.status();
+    let labels = [("method", method.to_owned()), ("route", route), ("status", status.as_str().to_owned())];
+    metrics::counter!("http_requests_total", &labels).increment(1);
+    metrics::histogram!("http_request_duration_seconds", &labels[..2]).record(elapsed.as_secs_f64());
+    span.in_scope(|| {
+        let milliseconds = elapsed.as_secs_f64() * 1_000.0;
+        if status.is_server_error() {
+            tracing::warn!(status = status.as_u16(), milliseconds, "answered");
+        } else {
+            tracing::debug!(status = status.as_u16(), milliseconds, "answered");
+        }
+    });
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+/// Methods as labels: a client may invent others.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let is_plain = |text: &str| {
+        !text.is_empty() && text.len() <= MAX_ID_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|text| is_plain(text));
+    let made = || EventId::generate(Region::default()).to_string();
+    let id = given.map_or_else(made, str::to_owned);
+    // A copy of the text: a kept header holds on to the buffer that the request was read into.
+    HeaderValue::try_from(id).unwrap_or_else(|error| unreachable!("it is plain ASCII: {error}"))
+}

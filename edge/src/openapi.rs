@@ -1,0 +1,120 @@
+//! The description of the REST API: what the handlers say of themselves, and what holds for all of them.
+
+use utoipa::OpenApi;
+use utoipa::openapi::path::{Operation, ParameterIn};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{
+    Components, Content, Header, ObjectBuilder, PathItem, Ref, RefOr, Response, ResponseBuilder, Type,
+};
+
+use crate::error::{FieldError, Problem};
+
+/// The media type of errors (RFC 9457).
+const PROBLEM: &str = "application/problem+json";
+/// The name of the security scheme.
+const TOKEN: &str = "token";
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Rookery",
+        description = "A chat back end. Times are RFC 3339 in UTC, from the log. Ids are lower-case UUIDv7. Lists take `limit` (1 to 100) and `cursor`, and answer `next`. Errors are `application/problem+json` (RFC 9457) with a stable `code`. Unknown fields and parameters are refused.",
+    ),
+    tags(
+        (name = "auth", description = "Signing up, in and out"),
+        (name = "sessions", description = "Where one is signed in"),
+        (name = "users", description = "Who there is"),
+        (name = "conversations", description = "Groups and direct conversations"),
+        (name = "members", description = "Who is in a conversation"),
+        (name = "messages", description = "What is said"),
+        (name = "live", description = "Events as they happen, and what was missed"),
+        (name = "analytics", description = "Who writes most, and where"),
+        (name = "operations", description = "Health, metrics, keys, documents"),
+    ),
+    components(schemas(Problem, FieldError)),
+)]
+struct Whole;
+
+/// What may be answered to any request of a kind: the status, the name of the response, and what it means.
+const ALWAYS: [(&str, &str, &str); 2] = [
+    ("429", "TooManyRequests", "The user, or the address, asks for more than it may"),
+    ("503", "Unavailable", "It cannot be stored or read now; try again, with the same id if there is one"),
+];
+const WITH_TOKEN: (&str, &str, &str) = ("401", "Unauthenticated", "No access token, or one that is not good (any more)");
+const WITH_PATH: (&str, &str, &str) = ("404", "NotFound", "There is nothing, or nothing that the caller may see");
+const WITH_QUERY: (&str, &str, &str) = ("422", "Invalid", "A field or a parameter is well-formed but invalid");
+const WITH_BODY: [(&str, &str, &str); 5] = [
+    ("400", "Malformed", "The body is not JSON"),
+    ("408", "TooSlow", "The body did not arrive in time"),
+    ("413", "TooLarge", "The body is too large"),
+    ("415", "UnsupportedType", "The body is not called `application/json`"),
+    WITH_QUERY,
+];
+
+/// The description of these routes, with what holds for all of them.
+pub(crate) fn describe(mut routes: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    for (path, item) in &mut routes.paths.paths {
+        for operation in operations(item) {
+            complete(path, operation);
+        }
+    }
+    let mut whole = Whole::openapi();
+    whole.merge(routes);
+    let components = whole.components.get_or_insert_with(Components::new);
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+    components.security_schemes.insert(TOKEN.to_owned(), SecurityScheme::Http(bearer).into());
+    for (status, name, meaning) in ALWAYS.into_iter().chain([WITH_TOKEN, WITH_PATH]).chain(WITH_BODY) {
+        components.responses.insert(name.to_owned(), problem(status, meaning).into());
+    }
+    whole
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, put, post, delete, options, head, patch, trace, .. } = item;
+    [get, put, post, delete, options, head, patch, trace].into_iter().flatten()
+}
+
+/// Adds what an operation's own description leaves to be understood.
+fn complete(path: &str, operation: &mut Operation) {
+    for (status, response) in &mut operation.responses.responses {
+        let is_error = status.starts_with(['4', '5']);
+        if let (true, RefOr::T(response)) = (is_error, response) {
+            *response = problem(status, &response.description);
+        }
+    }
+    let is_of_the_api = path.starts_with("/v1/");
+    if is_of_the_api && operation.security.is_none() {
+        operation.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], _>(TOKEN, [])]);
+        add(operation, WITH_TOKEN);
+    }
+    if has_parameter(operation, &ParameterIn::Path) {
+        add(operation, WITH_PATH);
+    }
+    if has_parameter(operation, &ParameterIn::Query) {
+        add(operation, WITH_QUERY);
+    }
+    if operation.request_body.is_some() {
+        WITH_BODY.into_iter().for_each(|common| add(operation, common));
+    }
+    ALWAYS.into_iter().for_each(|common| add(operation, common));
+}
+
+fn has_parameter(operation: &Operation, place: &ParameterIn) -> bool {
+    let mut parameters = operation.parameters.iter().flatten();
+    parameters.any(|parameter| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == *place))
+}
+
+fn add(operation: &mut Operation, (status, name, _): (&str, &str, &str)) {
+    let response = || Ref::from_response_name(name).into();
+    operation.responses.responses.entry(status.to_owned()).or_insert_with(response);
+}
+
+fn problem(status: &str, meaning: &str) -> Response {
+    let content = Content::new(Some(Ref::from_schema_name("Problem")));
+    let response = ResponseBuilder::new().description(meaning).content(PROBLEM, content);
+    let seconds = ObjectBuilder::new().schema_type(Type::Integer).description(Some("Seconds to wait")).build();
+    match status {
+        "429" | "503" => response.header("Retry-After", Header::new(seconds)).build(),
+        _ => response.build(),
+    }
+}

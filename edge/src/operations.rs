@@ -1,0 +1,145 @@
+//! What operators and programs ask of an edge: is it alive, is it ready, how does it do, and how is it to be used.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use serde::Serialize;
+use types::AttachmentId;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::error::FieldError;
+use crate::page::{self, Asset};
+use crate::{ApiError, Edge};
+
+/// How long a store may take to answer whether it is there.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+pub(crate) fn router() -> OpenApiRouter<Arc<Edge>> {
+    OpenApiRouter::default()
+        .routes(routes!(healthz))
+        .routes(routes!(readyz))
+        .routes(routes!(metrics))
+        .routes(routes!(jwks))
+        .routes(routes!(openapi_json))
+        .routes(routes!(docs))
+        .route("/docs/docs.css", axum::routing::get(docs_css))
+        .route("/docs/docs.js", axum::routing::get(docs_js))
+}
+
+/// That the process is alive.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Health {
+    /// `ok`.
+    #[schema(example = "ok")]
+    status: &'static str,
+}
+
+/// Whether the process is alive. It asks nobody else: restart it when this fails.
+#[utoipa::path(get, path = "/healthz", tag = "operations", operation_id = "healthz",
+    responses((status = 200, body = Health)))]
+async fn healthz() -> Answer<Health> {
+    Answer(Health { status: "ok" })
+}
+
+/// What this edge stands on.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Readiness {
+    /// `ready`.
+    #[schema(example = "ready")]
+    status: &'static str,
+    /// What answers.
+    stores: Stores,
+}
+
+/// Whether each store answers. Without analytics or blobs an edge serves all the same.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Stores {
+    log: bool,
+    directory: bool,
+    history: bool,
+    analytics: bool,
+    blobs: bool,
+}
+
+/// Whether this edge can serve: it is not ending, and the log, the directory and history answer.
+#[utoipa::path(get, path = "/readyz", tag = "operations", operation_id = "readyz",
+    responses((status = 200, body = Readiness)))]
+async fn readyz(State(edge): State<Arc<Edge>>) -> Result<Answer<Readiness>, ApiError> {
+    if edge.shutdown.is_cancelled() {
+        return Err(ApiError::not_ready(vec![missing("edge", "it is shutting down")]));
+    }
+    let nobody = AttachmentId::generate(edge.config.region.number);
+    let (log, directory, history, analytics, blobs) = tokio::join!(
+        answers(edge.log.heads(&[])),
+        answers(edge.directory.users(&[])),
+        answers(edge.history.tails(&[])),
+        answers(edge.analytics.recorded_seq(0)),
+        answers(edge.blobs.size(nobody)),
+    );
+    let needed = [("log", log), ("directory", directory), ("history", history)];
+    let errors: Vec<FieldError> =
+        needed.into_iter().filter(|(_, answers)| !answers).map(|(name, _)| missing(name, "it does not answer")).collect();
+    if !errors.is_empty() {
+        return Err(ApiError::not_ready(errors));
+    }
+    Ok(Answer(Readiness { status: "ready", stores: Stores { log, directory, history, analytics, blobs } }))
+}
+
+async fn answers<T, E>(question: impl Future<Output = Result<T, E>>) -> bool {
+    matches!(tokio::time::timeout(PATIENCE, question).await, Ok(Ok(_)))
+}
+
+fn missing(name: &str, detail: &str) -> FieldError {
+    FieldError { pointer: name.to_owned(), detail: detail.to_owned() }
+}
+
+/// How the process does, for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "operations", operation_id = "metrics",
+    responses((status = 200, body = String, content_type = "text/plain"),
+        (status = 404, description = "The process keeps no metrics")))]
+async fn metrics(State(edge): State<Arc<Edge>>) -> Result<Response, ApiError> {
+    let handle = edge.metrics.as_ref().ok_or_else(ApiError::not_found)?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render()).into_response())
+}
+
+/// The public key that access tokens are verified with, as a JSON Web Key Set (RFC 7517).
+#[utoipa::path(get, path = "/.well-known/jwks.json", tag = "operations", operation_id = "jwks",
+    responses((status = 200, body = serde_json::Value)))]
+async fn jwks(State(edge): State<Arc<Edge>>) -> Response {
+    ([(header::CACHE_CONTROL, "public, max-age=300")], Answer(edge.tokens.jwks())).into_response()
+}
+
+static OPENAPI: LazyLock<Asset> = LazyLock::new(|| {
+    let json = crate::openapi().to_pretty_json();
+    let json = json.unwrap_or_else(|error| unreachable!("the description has JSON: {error}"));
+    Asset::new("application/json", Bytes::from(json))
+});
+
+/// This description: OpenAPI 3.1.
+#[utoipa::path(get, path = "/openapi.json", tag = "operations", operation_id = "openapi",
+    responses((status = 200, body = serde_json::Value)))]
+async fn openapi_json(headers: HeaderMap) -> Response {
+    OPENAPI.answer(&headers)
+}
+
+/// This description, to be read and tried out in a browser.
+#[utoipa::path(get, path = "/docs", tag = "operations", operation_id = "docs",
+    responses((status = 200, body = String, content_type = "text/html")))]
+async fn docs(headers: HeaderMap) -> Response {
+    page::DOCS.answer(&headers)
+}
+
+async fn docs_css(headers: HeaderMap) -> Response {
+    page::DOCS_CSS.answer(&headers)
+}
+
+async fn docs_js(headers: HeaderMap) -> Response {
+    page::DOCS_JS.answer(&headers)
+}

@@ -1,0 +1,29 @@
+//! The API by resource: each file has its shapes, its handlers and its `router()`.
+
+pub(crate) mod analytics;
+pub(crate) mod auth;
+pub(crate) mod conversations;
+pub(crate) mod members;
+pub(crate) mod messages;
+pub(crate) mod recent;
+pub(crate) mod sessions;
+pub(crate) mod users;
+
+use std::sync::Arc;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::Edge;
+
+/// All resources.
+pub(crate) fn router() -> OpenApiRouter<Arc<Edge>> {
+    OpenApiRouter::default()
+        .merge(auth::router())
+        .merge(sessions::router())
+        .merge(users::router())
+        .merge(conversations::router())
+        .merge(members::router())
+        .merge(messages::router())
+        .merge(recent::router())
+        .merge(analytics::router())
+}

@@ -1,0 +1,222 @@
+//! Signing up, in and out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json as Answer;
+use axum::extract::State;
+use directory::{Command, NewSession, NewUser};
+use http::{HeaderMap, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use types::{SessionId, Timestamp, UserId};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::auth::{Caller, RefreshToken};
+use crate::extract::{ClientAddress, Json};
+use crate::resources::users::{self, User};
+use crate::validate::{self, Faults};
+use crate::{ApiError, Edge};
+
+pub(crate) fn router() -> OpenApiRouter<Arc<Edge>> {
+    OpenApiRouter::default()
+        .routes(routes!(register))
+        .routes(routes!(login))
+        .routes(routes!(refresh))
+        .routes(routes!(logout))
+}
+
+/// The longest name of a client that is kept, in characters.
+const CLIENT_CHARACTERS: usize = 200;
+/// The longest user name or email address that is looked for at a log-in, in bytes.
+const LOGIN_BYTES: usize = 1_024;
+
+/// A user who is signed in, with the tokens that prove it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Session)]
+pub(crate) struct SignedIn {
+    user: User,
+    /// A JWT: give it as `Authorization: Bearer …`.
+    #[schema(example = "eyJ0eXAiOiJKV1QiLCJhbGciOiJFZERTQSJ9.….…")]
+    access_token: String,
+    /// `Bearer`.
+    #[schema(example = "Bearer")]
+    token_type: &'static str,
+    /// How long the access token is good, in seconds.
+    #[schema(example = 900)]
+    expires_in: u64,
+    /// Good once, for the next access token and the next refresh token.
+    #[schema(example = "01980a8e-6c00-7001-8a3b-5d2f1c9e7a40.…")]
+    refresh_token: String,
+    /// How long the refresh token is good, in seconds.
+    #[schema(example = 2592000)]
+    refresh_expires_in: u64,
+}
+
+/// Who wants to join.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Registration {
+    /// 3 to 32 letters, digits, `_`, `.` or `-`; unique without regard to case.
+    #[schema(example = "ada", pattern = "^[A-Za-z0-9_.-]{3,32}$")]
+    username: String,
+    /// Unique without regard to case.
+    #[schema(example = "ada@example.org")]
+    email: String,
+    /// 8 to 128 characters.
+    #[schema(example = "correct horse battery", format = Password, min_length = 8, max_length = 128)]
+    password: String,
+    /// The name that others see; the user name when missing.
+    #[schema(example = "Ada Lovelace")]
+    name: Option<String>,
+}
+
+/// Registers a user and signs it in. The first user of a new system becomes its operator and analyst.
+#[utoipa::path(post, path = "/v1/auth/register", tag = "auth", operation_id = "register", security(()),
+    responses(
+        (status = 201, body = SignedIn),
+        (status = 409, description = "The user name or the email address is taken"),
+    ))]
+pub(crate) async fn register(
+    State(edge): State<Arc<Edge>>,
+    ClientAddress(address): ClientAddress,
+    headers: HeaderMap,
+    Json(wanted): Json<Registration>,
+) -> Result<(StatusCode, Answer<SignedIn>), ApiError> {
+    let mut faults = Faults::default();
+    faults.check("/username", validate::username(&wanted.username));
+    faults.check("/email", validate::email(&wanted.email));
+    faults.check("/password", validate::password(&wanted.password));
+    let name = wanted.name.unwrap_or_else(|| wanted.username.clone());
+    faults.check("/name", validate::name(&name, edge.config.limits.name_characters));
+    faults.done()?;
+    edge.limits.check_sign_in(address)?;
+
+    let password_hash = edge.passwords.hash(wanted.password).await?;
+    let region = edge.config.region.number;
+    let (id, at) = (UserId::generate(region), Timestamp::now());
+    let (session, token) = open_session(&edge, id, &headers, at);
+    let user = NewUser { id, username: wanted.username, name, email: wanted.email, password_hash, at };
+    let outcome = edge.commands.execute(&Command::Register { user, session: Some(session) }).await?;
+    let user = outcome.user.ok_or_else(ApiError::unavailable)?;
+    Ok((StatusCode::CREATED, Answer(sign_in(&edge, user, &token)?)))
+}
+
+/// What a user signs in with.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Login {
+    /// A user name or an email address.
+    #[schema(example = "ada")]
+    login: String,
+    #[schema(example = "correct horse battery", format = Password)]
+    password: String,
+}
+
+/// Signs a user in.
+#[utoipa::path(post, path = "/v1/auth/login", tag = "auth", operation_id = "login", security(()),
+    responses(
+        (status = 200, body = SignedIn),
+        (status = 401, description = "The login or the password is wrong"),
+    ))]
+pub(crate) async fn login(
+    State(edge): State<Arc<Edge>>,
+    ClientAddress(address): ClientAddress,
+    headers: HeaderMap,
+    Json(login): Json<Login>,
+) -> Result<Answer<SignedIn>, ApiError> {
+    edge.limits.check_sign_in(address)?;
+    let is_possible = login.login.len() <= LOGIN_BYTES && validate::password(&login.password).is_ok();
+    let found = if is_possible { edge.directory.credentials(&login.login).await? } else { None };
+    let (user, hash) = found.map(|found| (found.user, found.password_hash)).unzip();
+    // A password that nobody can have is not hashed: it may be of any length.
+    let password = if is_possible { login.password } else { String::new() };
+    let is_right = edge.passwords.verify(password, hash).await?;
+    let Some(user) = user.filter(|user| is_right && !user.deleted) else {
+        return Err(ApiError::unauthenticated_as("wrong_credentials", "the login or the password is wrong"));
+    };
+
+    let (session, token) = open_session(&edge, user.id, &headers, Timestamp::now());
+    let outcome = edge.commands.execute(&Command::OpenSession { session }).await?;
+    Ok(Answer(sign_in(&edge, outcome.user.unwrap_or(user), &token)?))
+}
+
+/// A refresh token.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Refresh {
+    #[schema(example = "01980a8e-6c00-7001-8a3b-5d2f1c9e7a40.…")]
+    refresh_token: String,
+}
+
+/// Exchanges a refresh token for the next access token and the next refresh token. A refresh token is good once:
+/// one that comes a second time was stolen or is replayed, and its session ends (`session_reused`).
+#[utoipa::path(post, path = "/v1/auth/refresh", tag = "auth", operation_id = "refresh", security(()),
+    responses(
+        (status = 200, body = SignedIn),
+        (status = 401, description = "The token is not good (any more)"),
+    ))]
+pub(crate) async fn refresh(
+    State(edge): State<Arc<Edge>>,
+    ClientAddress(address): ClientAddress,
+    Json(refresh): Json<Refresh>,
+) -> Result<Answer<SignedIn>, ApiError> {
+    edge.limits.check_sign_in(address)?;
+    let refused = || ApiError::unauthenticated("the refresh token is not good (any more)");
+    let presented = RefreshToken::parse(&refresh.refresh_token).ok_or_else(refused)?;
+    let next = RefreshToken::generate(presented.session);
+    let at = Timestamp::now();
+    let command = Command::RotateSession {
+        session: presented.session,
+        presented: presented.hash(),
+        next: next.hash(),
+        expires_at: at.plus(refresh_life(&edge)),
+        at,
+    };
+    let outcome = match edge.commands.ask(&command).await? {
+        Ok(outcome) => outcome,
+        Err(directory::Refusal::UnknownSession | directory::Refusal::UnknownUser) => return Err(refused()),
+        Err(refusal) => return Err(refusal.into()),
+    };
+    let user = match (outcome.user, outcome.session) {
+        (Some(user), _) => user,
+        (None, Some(session)) => users::find(&edge, session.user).await?,
+        (None, None) => return Err(ApiError::unavailable()),
+    };
+    Ok(Answer(sign_in(&edge, user, &next)?))
+}
+
+/// Ends the session of this request.
+#[utoipa::path(post, path = "/v1/auth/logout", tag = "auth", operation_id = "logout", responses((status = 204)))]
+pub(crate) async fn logout(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<StatusCode, ApiError> {
+    let command = Command::RevokeSession { user: caller.user, session: caller.session, at: Timestamp::now() };
+    edge.commands.execute(&command).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn open_session(edge: &Edge, user: UserId, headers: &HeaderMap, at: Timestamp) -> (NewSession, RefreshToken) {
+    let id = SessionId::generate(edge.config.region.number);
+    let token = RefreshToken::generate(id);
+    let client = headers.get(header::USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let client = client.unwrap_or_default().chars().filter(|char| !char.is_control()).take(CLIENT_CHARACTERS).collect();
+    let expires_at = at.plus(refresh_life(edge));
+    (NewSession { id, user, refresh_hash: token.hash(), client, expires_at, at }, token)
+}
+
+fn refresh_life(edge: &Edge) -> Duration {
+    Duration::from_secs(24 * 60 * 60 * u64::from(edge.config.auth.refresh_token_days.max(1)))
+}
+
+fn sign_in(edge: &Edge, user: directory::User, token: &RefreshToken) -> Result<SignedIn, ApiError> {
+    let access_token = edge.tokens.issue(&user, token.session)?;
+    let caller = edge.tokens.verify(&access_token)?;
+    Ok(SignedIn {
+        user: User::seen_by(&caller, user, edge),
+        access_token,
+        token_type: "Bearer",
+        expires_in: edge.tokens.life().as_secs(),
+        refresh_token: token.reveal(),
+        refresh_expires_in: refresh_life(edge).as_secs(),
+    })
+}

@@ -1,0 +1,242 @@
+//! Conversations: groups, and direct ones.
+
+mod activity;
+mod view;
+
+use std::sync::Arc;
+
+use axum::Json as Answer;
+use axum::extract::State;
+use directory::Command;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use types::{ConversationId, GroupId, Timestamp, UserId};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::auth::Caller;
+use crate::cursor::{self, Page};
+use crate::extract::{ConversationParam, InConversation, Json, Limit, Query};
+use crate::resources::members;
+use crate::resources::users;
+use crate::validate;
+use crate::{ApiError, Edge};
+
+pub(crate) use activity::peers;
+pub(crate) use view::{Conversation, describe_one};
+
+pub(crate) fn router() -> OpenApiRouter<Arc<Edge>> {
+    OpenApiRouter::default()
+        .routes(routes!(list, create))
+        .routes(routes!(get, rename, delete))
+        .routes(routes!(mark_read))
+}
+
+/// The group that a conversation is, for what only groups have.
+pub(crate) fn group_of(conversation: ConversationId) -> Result<GroupId, ApiError> {
+    match conversation {
+        ConversationId::Group(group) => Ok(group),
+        ConversationId::Direct(..) => Err(ApiError::forbidden("a direct conversation has its two users and no name")),
+    }
+}
+
+/// A page of conversations.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct List {
+    /// How many at most; 50 when missing.
+    limit: Option<Limit>,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// One's conversations: all groups, and the direct ones in which something was said. The one with the latest
+/// activity comes first.
+#[utoipa::path(get, path = "/v1/conversations", tag = "conversations", operation_id = "list_conversations",
+    responses((status = 200, body = Page<Conversation>)))]
+pub(crate) async fn list(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+    Query(list): Query<List>,
+) -> Result<Answer<Page<Conversation>>, ApiError> {
+    let before = list.cursor.as_deref().map(cursor::decode).transpose()?;
+    let limit = list.limit.unwrap_or_default().items();
+    let active = activity::latest(&edge, caller.user, before, limit + 1).await?;
+    let Page { items, next } = Page::cut(active, limit, activity::Active::place);
+    let items = view::describe(&edge, caller.user, items).await?;
+    Ok(Answer(Page { items, next }))
+}
+
+/// The kind of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = ConversationKind)]
+pub(crate) enum Kind {
+    /// With a name, an owner and members.
+    Group,
+    /// Of two users.
+    Direct,
+}
+
+/// A conversation to be begun: `{"kind":"group","name":…,"members":[…]}` or `{"kind":"direct","user":…}`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewConversation {
+    kind: Kind,
+    /// For a group, a UUIDv7 of the client's, by which the request can be sent again. Its twelve bits behind the
+    /// version must be the number of this region.
+    id: Option<GroupId>,
+    /// What a group is called: 1 to 100 characters.
+    #[schema(example = "Analytical engines")]
+    name: Option<String>,
+    /// Who else is in the group from the start: at most 1,000 users.
+    members: Option<Vec<UserId>>,
+    /// With whom a direct conversation is.
+    user: Option<UserId>,
+}
+
+/// Creates a group, whose owner and first member the caller is; or gives the direct conversation with a user.
+#[utoipa::path(post, path = "/v1/conversations", tag = "conversations", operation_id = "create_conversation",
+    responses(
+        (status = 201, body = Conversation),
+        (status = 200, description = "It is there already", body = Conversation),
+        (status = 409, description = "The id stands for something else, or a limit is reached"),
+    ))]
+pub(crate) async fn create(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+    Json(new): Json<NewConversation>,
+) -> Result<(StatusCode, Answer<Conversation>), ApiError> {
+    let (conversation, is_new) = match new {
+        NewConversation { kind: Kind::Group, id, name: Some(name), members, user: None } => {
+            let (group, is_new) = create_group(&edge, &caller, id, name, members.unwrap_or_default()).await?;
+            (describe_one(&edge, caller.user, group.into()).await?, is_new)
+        }
+        NewConversation { kind: Kind::Direct, user: Some(user), id: None, name: None, members: None } => {
+            let conversation = direct_with(&edge, &caller, user).await?;
+            let is_new = conversation.position.seq == 0;
+            (conversation, is_new)
+        }
+        NewConversation { kind: Kind::Group, name: None, .. } => {
+            return Err(ApiError::invalid("/name", "a group needs a name"));
+        }
+        NewConversation { kind: Kind::Group, .. } => {
+            return Err(ApiError::invalid("/user", "a group has `members`"));
+        }
+        NewConversation { kind: Kind::Direct, user: None, .. } => {
+            return Err(ApiError::invalid("/user", "a direct conversation needs a `user`"));
+        }
+        NewConversation { kind: Kind::Direct, .. } => {
+            return Err(ApiError::invalid("/kind", "a direct conversation has a `user` and nothing else"));
+        }
+    };
+    Ok((if is_new { StatusCode::CREATED } else { StatusCode::OK }, Answer(conversation)))
+}
+
+async fn create_group(
+    edge: &Edge,
+    caller: &Caller,
+    id: Option<GroupId>,
+    name: String,
+    users: Vec<UserId>,
+) -> Result<(GroupId, bool), ApiError> {
+    let region = edge.config.region.number;
+    if let Some(id) = id.filter(|id| id.region() != region) {
+        let born = id.region();
+        let detail = format!("it bears the number of region {born} where this region's is {region}: see `docs/API.md`");
+        return Err(ApiError::invalid("/id", detail));
+    }
+    validate::name(&name, edge.config.limits.name_characters).map_err(|detail| ApiError::invalid("/name", detail))?;
+    let members = members::distinct("/members", users)?;
+    let group = id.unwrap_or_else(|| GroupId::generate(region));
+    let command = Command::CreateGroup { group, name, owner: caller.user, members, at: Timestamp::now() };
+    let outcome = edge.commands.ask(&command).await?;
+    let outcome = outcome.map_err(|refusal| members::unknown_users("/members", refusal))?;
+    Ok((group, !outcome.repeated))
+}
+
+async fn direct_with(edge: &Edge, caller: &Caller, user: UserId) -> Result<Conversation, ApiError> {
+    match users::find(edge, user).await {
+        Ok(found) if !found.deleted => describe_one(edge, caller.user, ConversationId::direct(caller.user, user)).await,
+        Err(error) if error.code() != "not_found" => Err(error),
+        _ => Err(ApiError::invalid("/user", "names a user that there is not")),
+    }
+}
+
+/// A conversation.
+#[utoipa::path(get, path = "/v1/conversations/{conversation}", tag = "conversations",
+    operation_id = "get_conversation", params(ConversationParam), responses((status = 200, body = Conversation)))]
+pub(crate) async fn get(
+    State(edge): State<Arc<Edge>>,
+    InConversation { caller, conversation }: InConversation,
+) -> Result<Answer<Conversation>, ApiError> {
+    Ok(Answer(describe_one(&edge, caller.user, conversation).await?))
+}
+
+/// Another name for a group.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rename {
+    /// 1 to 100 characters.
+    #[schema(example = "Difference engines")]
+    name: String,
+}
+
+/// Gives a group another name. Only its owner may.
+#[utoipa::path(patch, path = "/v1/conversations/{conversation}", tag = "conversations",
+    operation_id = "rename_conversation", params(ConversationParam),
+    responses(
+        (status = 200, body = Conversation),
+        (status = 403, description = "The caller is not the owner"),
+    ))]
+pub(crate) async fn rename(
+    State(edge): State<Arc<Edge>>,
+    InConversation { caller, conversation }: InConversation,
+    Json(Rename { name }): Json<Rename>,
+) -> Result<Answer<Conversation>, ApiError> {
+    let group = group_of(conversation)?;
+    validate::name(&name, edge.config.limits.name_characters).map_err(|detail| ApiError::invalid("/name", detail))?;
+    let command = Command::RenameGroup { group, by: caller.user, name, at: Timestamp::now() };
+    edge.commands.execute(&command).await?;
+    Ok(Answer(describe_one(&edge, caller.user, conversation).await?))
+}
+
+/// Ends a group: all its members lose access. Only its owner may.
+#[utoipa::path(delete, path = "/v1/conversations/{conversation}", tag = "conversations",
+    operation_id = "delete_conversation", params(ConversationParam),
+    responses(
+        (status = 204),
+        (status = 403, description = "The caller is not the owner"),
+    ))]
+pub(crate) async fn delete(
+    State(edge): State<Arc<Edge>>,
+    InConversation { caller, conversation }: InConversation,
+) -> Result<StatusCode, ApiError> {
+    let group = group_of(conversation)?;
+    edge.commands.execute(&Command::DeleteGroup { group, by: caller.user, at: Timestamp::now() }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// How far the caller has read.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ReadMark)]
+pub(crate) struct MarkRead {
+    /// Up to and with this `seq`. Beyond the last event it means the last event.
+    #[schema(example = 42)]
+    seq: u64,
+}
+
+/// Notes how far the caller has read. A smaller `seq` than before changes nothing.
+#[utoipa::path(put, path = "/v1/conversations/{conversation}/read", tag = "conversations",
+    operation_id = "mark_read", params(ConversationParam), responses((status = 204)))]
+pub(crate) async fn mark_read(
+    State(edge): State<Arc<Edge>>,
+    InConversation { caller, conversation }: InConversation,
+    Json(MarkRead { seq }): Json<MarkRead>,
+) -> Result<StatusCode, ApiError> {
+    edge.posting.read(caller.user, conversation, seq).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

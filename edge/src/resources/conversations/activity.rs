@@ -1,0 +1,76 @@
+//! Which conversations a user has, by their latest activity.
+
+use history::Tail;
+use serde::{Deserialize, Serialize};
+use types::{ConversationId, Timestamp, UserId};
+
+use crate::{ApiError, Edge};
+
+/// Direct conversations of one user that are looked at, at most.
+const MAX_PEERS: usize = 10_000;
+/// Peers that are asked for at once.
+const PEERS_AT_ONCE: usize = 1_000;
+
+/// A conversation with the time of its latest activity.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) conversation: ConversationId,
+    pub(crate) tail: Option<Tail>,
+    at: Timestamp,
+}
+
+/// A place in a user's list. Activity in between moves conversations to its front, before this place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Place {
+    at: Timestamp,
+    conversation: ConversationId,
+}
+
+impl Active {
+    /// Of a group in which nothing has happened yet the latest activity is its creation.
+    pub(crate) fn new(conversation: ConversationId, tail: Option<Tail>) -> Self {
+        let at = match (&tail, conversation) {
+            (Some(tail), _) => tail.at,
+            (None, ConversationId::Group(group)) => group.born_at().min(Timestamp::now()),
+            (None, ConversationId::Direct(..)) => Timestamp::default(),
+        };
+        Self { conversation, tail, at }
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        Place { at: self.at, conversation: self.conversation }
+    }
+}
+
+/// The conversations of a user with the latest activity, latest first, behind a place, at most `limit`.
+pub(crate) async fn latest(
+    edge: &Edge,
+    user: UserId,
+    before: Option<Place>,
+    limit: usize,
+) -> Result<Vec<Active>, ApiError> {
+    let groups = edge.directory.groups_of(user).await?;
+    let direct = peers(edge, user).await?.into_iter().map(|peer| ConversationId::direct(user, peer));
+    let conversations: Vec<ConversationId> = groups.into_iter().map(ConversationId::Group).chain(direct).collect();
+    let tails = edge.timeline.tails(&conversations).await?;
+    let mut active: Vec<Active> =
+        conversations.into_iter().zip(tails).map(|(conversation, tail)| Active::new(conversation, tail)).collect();
+    active.retain(|active| before.as_ref().is_none_or(|before| active.place() < *before));
+    active.sort_unstable_by_key(|active| std::cmp::Reverse(active.place()));
+    active.truncate(limit);
+    Ok(active)
+}
+
+/// With whom a user has direct conversations.
+pub(crate) async fn peers(edge: &Edge, user: UserId) -> Result<Vec<UserId>, ApiError> {
+    let mut peers: Vec<UserId> = Vec::new();
+    while peers.len() < MAX_PEERS {
+        let more = edge.history.peers(user, peers.last().copied(), PEERS_AT_ONCE).await?;
+        let is_last = more.len() < PEERS_AT_ONCE;
+        peers.extend(more);
+        if is_last {
+            break;
+        }
+    }
+    Ok(peers)
+}

@@ -1,0 +1,87 @@
+//! Sessions: where one is logged in.
+
+use std::sync::Arc;
+
+use axum::Json as Answer;
+use axum::extract::State;
+use directory::Command;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use types::{SessionId, Timestamp};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::auth::Caller;
+use crate::cursor::{self, Page};
+use crate::extract::{Limit, OfSession, Query, SessionParam};
+use crate::{ApiError, Edge};
+
+pub(crate) fn router() -> OpenApiRouter<Arc<Edge>> {
+    OpenApiRouter::default().routes(routes!(list)).routes(routes!(revoke))
+}
+
+/// One log-in on one device.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SessionEntry)]
+pub(crate) struct Session {
+    id: SessionId,
+    /// What the client called itself (`User-Agent`).
+    #[schema(example = "curl/8.5.0")]
+    client: String,
+    /// When it began.
+    created_at: Timestamp,
+    /// When its refresh token was last exchanged.
+    refreshed_at: Timestamp,
+    /// When its refresh token ceases to be good.
+    expires_at: Timestamp,
+    /// Whether it is the one of this request.
+    current: bool,
+}
+
+/// A page of sessions.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct List {
+    /// How many at most; 50 when missing.
+    limit: Option<Limit>,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// One's sessions that are open, newest first.
+#[utoipa::path(get, path = "/v1/sessions", tag = "sessions", operation_id = "list_sessions",
+    responses((status = 200, body = Page<Session>)))]
+pub(crate) async fn list(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+    Query(list): Query<List>,
+) -> Result<Answer<Page<Session>>, ApiError> {
+    let after: Option<(Timestamp, SessionId)> = list.cursor.as_deref().map(cursor::decode).transpose()?;
+    let limit = list.limit.unwrap_or_default().items();
+    let mut sessions = edge.directory.sessions(caller.user, Timestamp::now()).await?;
+    sessions.sort_unstable_by_key(|session| std::cmp::Reverse((session.created_at, session.id)));
+    sessions.retain(|session| after.is_none_or(|after| (session.created_at, session.id) < after));
+    let page = Page::cut(sessions, limit, |session| (session.created_at, session.id));
+    Ok(Answer(page.map(|session| Session {
+        id: session.id,
+        client: session.client,
+        created_at: session.created_at,
+        refreshed_at: session.refreshed_at,
+        expires_at: session.expires_at,
+        current: session.id == caller.session,
+    })))
+}
+
+/// Ends one of one's sessions. Its tokens are good no more, its connections are closed.
+#[utoipa::path(delete, path = "/v1/sessions/{session}", tag = "sessions", operation_id = "revoke_session",
+    params(SessionParam), responses((status = 204)))]
+pub(crate) async fn revoke(
+    State(edge): State<Arc<Edge>>,
+    OfSession { caller, session }: OfSession,
+) -> Result<StatusCode, ApiError> {
+    let command = Command::RevokeSession { user: caller.user, session, at: Timestamp::now() };
+    edge.commands.execute(&command).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,288 @@
+//! Users: who there is, and what one says of oneself.
+
+use std::sync::Arc;
+
+use axum::Json as Answer;
+use axum::extract::State;
+use directory::{Command, Role};
+use http::StatusCode;
+use serde::{Deserialize, Deserializer, Serialize};
+use types::{Timestamp, UserId};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::auth::Caller;
+use crate::cursor::{self, Page};
+use crate::extract::{Json, Limit, OfUser, Query, UserParam};
+use crate::validate::{self, Faults};
+use crate::{ApiError, Edge};
+
+pub(crate) fn router() -> OpenApiRouter<Arc<Edge>> {
+    OpenApiRouter::default()
+        .routes(routes!(search))
+        .routes(routes!(get_me, update_me, delete_me))
+        .routes(routes!(get))
+        .routes(routes!(set_roles))
+}
+
+/// A user.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct User {
+    /// The id, whose region is the user's home.
+    pub(crate) id: UserId,
+    /// Unique without regard to case.
+    #[schema(example = "ada")]
+    pub(crate) username: String,
+    /// The name that others see.
+    #[schema(example = "Ada Lovelace")]
+    pub(crate) name: String,
+    /// `null` where it is not shown.
+    #[schema(example = "ada@example.org")]
+    pub(crate) email: Option<String>,
+    /// A link to a picture.
+    #[schema(example = "https://example.org/ada.png")]
+    pub(crate) picture: Option<String>,
+    /// When it was registered.
+    pub(crate) created_at: Timestamp,
+    /// When it last changed.
+    pub(crate) updated_at: Timestamp,
+    /// There, and `true`, when the user was deleted: its texts are gone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) deleted: bool,
+    /// What the user may do beyond chatting: shown to itself and to operators.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<RoleName>>)]
+    pub(crate) roles: Option<Vec<Role>>,
+}
+
+/// What a user may do beyond chatting: `operator` grants roles, `analyst` sees names and direct conversations in
+/// analytics, `import` sends messages with senders and times of its own.
+#[derive(ToSchema)]
+#[schema(as = Role, rename_all = "snake_case")]
+#[expect(dead_code, reason = "it only describes `directory::Role`")]
+pub(crate) enum RoleName {
+    Operator,
+    Analyst,
+    Import,
+}
+
+/// A user in few words.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct UserBrief {
+    pub(crate) id: UserId,
+    /// Unique without regard to case.
+    #[schema(example = "ada")]
+    pub(crate) username: String,
+    /// The name that others see.
+    #[schema(example = "Ada Lovelace")]
+    pub(crate) name: String,
+}
+
+/// What stands for the name of a user that was deleted.
+const TOMBSTONE_NAME: &str = "Deleted user";
+
+impl User {
+    /// The user as `caller` may see it.
+    pub(crate) fn seen_by(caller: &Caller, user: directory::User, edge: &Edge) -> Self {
+        let is_oneself = user.id == caller.user;
+        let shows_email = !user.deleted && (is_oneself || edge.config.users.show_email);
+        let shows_roles = is_oneself || caller.is(Role::Operator);
+        Self {
+            id: user.id,
+            username: user.username,
+            name: if user.deleted { TOMBSTONE_NAME.to_owned() } else { user.name },
+            email: shows_email.then_some(user.email),
+            picture: user.picture,
+            created_at: user.created_at,
+            updated_at: user.updated_at,
+            deleted: user.deleted,
+            roles: shows_roles.then_some(user.roles),
+        }
+    }
+}
+
+impl From<directory::User> for UserBrief {
+    fn from(user: directory::User) -> Self {
+        let name = if user.deleted { TOMBSTONE_NAME.to_owned() } else { user.name };
+        Self { id: user.id, username: user.username, name }
+    }
+}
+
+/// Which users.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Search {
+    /// What their user name or their name begins with, without regard to case. All users, when missing.
+    query: Option<String>,
+    /// How many at most; 50 when missing.
+    limit: Option<Limit>,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// Finds users by the beginning of their user name or name, in order of their user names.
+#[utoipa::path(get, path = "/v1/users", tag = "users", operation_id = "search_users",
+    responses((status = 200, body = Page<User>)))]
+pub(crate) async fn search(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+    Query(search): Query<Search>,
+) -> Result<Answer<Page<User>>, ApiError> {
+    let query = search.query.unwrap_or_default();
+    if query.chars().count() > edge.config.limits.name_characters {
+        return Err(ApiError::invalid("query", "longer than any name"));
+    }
+    let after: Option<String> = search.cursor.as_deref().map(cursor::decode).transpose()?;
+    let limit = search.limit.unwrap_or_default().items();
+    let users = edge.directory.search_users(&query, after.as_deref(), limit + 1).await?;
+    let page = Page::cut(users, limit, |user| user.username.clone());
+    Ok(Answer(page.map(|user| User::seen_by(&caller, user, &edge))))
+}
+
+/// A user by its id. A deleted user reads as a tombstone.
+#[utoipa::path(get, path = "/v1/users/{user}", tag = "users", operation_id = "get_user",
+    params(UserParam), responses((status = 200, body = User)))]
+pub(crate) async fn get(
+    State(edge): State<Arc<Edge>>,
+    OfUser { caller, user }: OfUser,
+) -> Result<Answer<User>, ApiError> {
+    let user = find(&edge, user).await?;
+    Ok(Answer(User::seen_by(&caller, user, &edge)))
+}
+
+/// Oneself, with one's roles.
+#[utoipa::path(get, path = "/v1/users/me", tag = "users", operation_id = "get_me",
+    responses((status = 200, body = User)))]
+pub(crate) async fn get_me(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer<User>, ApiError> {
+    let user = find(&edge, caller.user).await?;
+    Ok(Answer(User::seen_by(&caller, user, &edge)))
+}
+
+/// What to change of oneself. Fields that are missing stay.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UserChange {
+    /// 3 to 32 letters, digits, `_`, `.` or `-`.
+    #[schema(example = "ada", pattern = "^[A-Za-z0-9_.-]{3,32}$")]
+    username: Option<String>,
+    /// The name that others see: 1 to 100 characters.
+    #[schema(example = "Ada Lovelace")]
+    name: Option<String>,
+    /// An email address.
+    #[schema(example = "ada@example.org")]
+    email: Option<String>,
+    /// A link to a picture; `null` takes it away.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>, example = "https://example.org/ada.png")]
+    picture: Option<Option<String>>,
+    /// A new password of 8 to 128 characters. All other sessions end.
+    #[schema(format = Password)]
+    password: Option<String>,
+    /// The password so far, needed for a new one.
+    #[schema(format = Password)]
+    current_password: Option<String>,
+}
+
+/// Tells `null` from a field that is missing.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// Changes what one says of oneself, or one's password.
+#[utoipa::path(patch, path = "/v1/users/me", tag = "users", operation_id = "update_me",
+    responses(
+        (status = 200, body = User),
+        (status = 403, description = "The current password is wrong"),
+        (status = 409, description = "The user name or the email address is taken"),
+    ))]
+pub(crate) async fn update_me(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+    Json(change): Json<UserChange>,
+) -> Result<Answer<User>, ApiError> {
+    check(&change, edge.config.limits.name_characters)?;
+    let password_hash = match (change.password, change.current_password) {
+        (Some(password), Some(current)) => Some(replace_password(&edge, &caller, password, current).await?),
+        (Some(_), None) => return Err(ApiError::invalid("/current_password", "needed for a new password")),
+        (None, _) => None,
+    };
+    let command = Command::UpdateUser {
+        user: caller.user,
+        username: change.username,
+        name: change.name,
+        email: change.email,
+        picture: change.picture,
+        password_hash,
+        keep_session: Some(caller.session),
+        at: Timestamp::now(),
+    };
+    let outcome = edge.commands.execute(&command).await?;
+    let user = outcome.user.ok_or_else(ApiError::not_found)?;
+    Ok(Answer(User::seen_by(&caller, user, &edge)))
+}
+
+fn check(change: &UserChange, name_characters: usize) -> Result<(), ApiError> {
+    let mut faults = Faults::default();
+    let optional = |text: &Option<String>, rule: &dyn Fn(&str) -> Result<(), String>| text.as_deref().map_or(Ok(()), rule);
+    faults.check("/username", optional(&change.username, &validate::username));
+    faults.check("/name", optional(&change.name, &|text| validate::name(text, name_characters)));
+    faults.check("/email", optional(&change.email, &validate::email));
+    faults.check("/picture", optional(&change.picture.clone().flatten(), &validate::link));
+    faults.check("/password", optional(&change.password, &validate::password));
+    faults.done()
+}
+
+async fn replace_password(edge: &Edge, caller: &Caller, password: String, current: String) -> Result<String, ApiError> {
+    let user = find(edge, caller.user).await?;
+    let credentials = edge.directory.credentials(&user.username).await?;
+    let known = credentials.filter(|found| found.user.id == caller.user).map(|found| found.password_hash);
+    if !edge.passwords.verify(current, known).await? {
+        return Err(ApiError::forbidden("the current password is wrong"));
+    }
+    edge.passwords.hash(password).await
+}
+
+/// Deletes oneself: all sessions end, all groups are left, the texts are erased. The messages stay.
+#[utoipa::path(delete, path = "/v1/users/me", tag = "users", operation_id = "delete_me", responses((status = 204)))]
+pub(crate) async fn delete_me(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<StatusCode, ApiError> {
+    edge.commands.execute(&Command::DeleteUser { user: caller.user, at: Timestamp::now() }).await?;
+    edge.tokens.revoke(caller.session);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The roles that a user is to have.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Roles {
+    /// Exactly these.
+    #[schema(value_type = Vec<RoleName>)]
+    roles: Vec<Role>,
+}
+
+/// Gives a user exactly these roles. Only operators may. A token tells the roles of the time when it was issued, so
+/// a change reaches the user with its next token.
+#[utoipa::path(put, path = "/v1/users/{user}/roles", tag = "users", operation_id = "set_roles", params(UserParam),
+    responses(
+        (status = 200, body = User),
+        (status = 403, description = "The caller is no operator"),
+    ))]
+pub(crate) async fn set_roles(
+    State(edge): State<Arc<Edge>>,
+    OfUser { caller, user }: OfUser,
+    Json(mut wanted): Json<Roles>,
+) -> Result<Answer<User>, ApiError> {
+    wanted.roles.sort_unstable();
+    wanted.roles.dedup();
+    let command = Command::SetRoles { by: Some(caller.user), user, roles: wanted.roles, at: Timestamp::now() };
+    let outcome = edge.commands.execute(&command).await?;
+    let user = outcome.user.ok_or_else(ApiError::not_found)?;
+    Ok(Answer(User::seen_by(&caller, user, &edge)))
+}
+
+/// A user, deleted or not.
+pub(crate) async fn find(edge: &Edge, user: UserId) -> Result<directory::User, ApiError> {
+    let found = edge.directory.users(&[user]).await?;
+    found.into_iter().next().flatten().ok_or_else(ApiError::not_found)
+}

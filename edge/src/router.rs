@@ -1,0 +1,104 @@
+//! All routes, and what surrounds them: every request is named, timed and logged; every answer, a refusal too, is in
+//! the API's form; a panic is one request's failure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::extract::{ClientAddress, bearer};
+use crate::{ApiError, Edge, Error, live, observe, operations, page, resources};
+
+/// How long a browser may remember what other origins may do.
+const CORS_MAX_AGE: Duration = Duration::from_secs(60 * 60);
+
+/// All routes with their description.
+pub(crate) fn routes() -> OpenApiRouter<Arc<Edge>> {
+    OpenApiRouter::default().merge(resources::router()).merge(live::router()).merge(operations::router())
+}
+
+/// The whole application.
+pub(crate) fn router(edge: Arc<Edge>) -> Result<Router, Error> {
+    let (routes, _) = routes().split_for_parts();
+    let router = routes
+        .merge(page::router())
+        .fallback(async || ApiError::not_found())
+        .method_not_allowed_fallback(not_allowed)
+        .layer(middleware::from_fn_with_state(Arc::clone(&edge), admit))
+        .layer(middleware::map_response(guard))
+        .layer(CatchPanicLayer::custom(panicked));
+    let router = match cors(&edge.config.cors.allowed_origins)? {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    Ok(router.layer(middleware::from_fn(observe::observe)).with_state(edge))
+}
+
+/// Counts the request: a signed-in user's by the user, others by their address.
+async fn admit(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Result<Response, ApiError> {
+    let caller = bearer(request.headers()).and_then(|token| edge.tokens.verify(token).ok());
+    let (mut parts, body) = request.into_parts();
+    match caller {
+        Some(caller) => {
+            edge.limits.check_user(caller.user)?;
+            parts.extensions.insert(caller);
+        }
+        None => edge.limits.check_address(ClientAddress::of(&parts, edge.config.limits.trusted_proxies).0)?,
+    }
+    request = Request::from_parts(parts, body);
+    Ok(next.run(request).await)
+}
+
+/// `OPTIONS` is answered with the methods that there are (axum adds `Allow`), any other method is refused.
+async fn not_allowed(method: Method) -> Response {
+    if method == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    ApiError::method_not_allowed().into_response()
+}
+
+/// What browsers are told of every answer. Answers of the API are nobody's to keep.
+async fn guard(mut response: Response) -> Response {
+    const NOSNIFF: (HeaderName, HeaderValue) =
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    const NO_REFERRER: (HeaderName, HeaderValue) =
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    let headers = response.headers_mut();
+    for (name, value) in [NOSNIFF, NO_REFERRER] {
+        headers.insert(name, value);
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
+    let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    tracing::error!(panic = said.unwrap_or("not a text"), "a handler panicked");
+    ApiError::internal().into_response()
+}
+
+fn cors(origins: &[String]) -> Result<Option<CorsLayer>, Error> {
+    if origins.is_empty() {
+        return Ok(None);
+    }
+    let parse = |origin: &String| HeaderValue::from_str(origin);
+    let origins: Vec<HeaderValue> = origins
+        .iter()
+        .map(parse)
+        .collect::<Result<_, _>>()
+        .map_err(|_| Error::Config("cors.allowed_origins: not an origin".into()))?;
+    let layer = CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .expose_headers([header::RETRY_AFTER, header::ETAG, observe::REQUEST_ID])
+        .max_age(CORS_MAX_AGE);
+    Ok(Some(layer))
+}

@@ -1,0 +1,110 @@
+//! Connections: accepted, bounded in number, given up when a request's head does not arrive, and ended in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use crate::Edge;
+
+/// After an error of the system, such as too many open files.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until the edge is to end, then until all requests are answered, at most until the deadline.
+pub(crate) async fn serve(router: Router, edge: &Edge, listener: TcpListener) {
+    let limits = &edge.config.limits;
+    let connection = Connection {
+        router,
+        head_timeout: Duration::from_secs(limits.head_seconds.max(1)),
+        shutdown: edge.shutdown.clone(),
+    };
+    let room = Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = edge.shutdown.cancelled() => break,
+            accepted = accept(&listener, &room) => accepted,
+        };
+        let Some((stream, address, permit)) = accepted else { continue };
+        let serving = connection.clone().serve(stream, address);
+        connections.spawn(async move {
+            serving.await;
+            drop(permit);
+        });
+    }
+    drop(listener);
+    connections.close();
+    let deadline = Duration::from_secs(edge.config.shutdown_seconds);
+    let (_, joined) = tokio::join!(edge.live.close(), tokio::time::timeout(deadline, connections.wait()));
+    if joined.is_err() {
+        tracing::warn!(connections = connections.len(), "connections were cut at the deadline");
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = Arc::clone(room).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, address)) => Some((stream, address, permit)),
+        Err(error) => {
+            tracing::warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(PAUSE).await;
+            None
+        }
+    }
+}
+
+/// What serves one connection.
+#[derive(Clone)]
+struct Connection {
+    router: Router,
+    head_timeout: Duration,
+    shutdown: CancellationToken,
+}
+
+impl Connection {
+    /// Serves a connection until its client ends it, or an upgrade takes it away.
+    async fn serve(self, stream: TcpStream, address: SocketAddr) {
+        // Without it an answer may wait 40 ms for the client's acknowledgement of the one before.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "the connection was gone before it was served");
+            return;
+        }
+        let router = self.router;
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(address));
+            router.clone().oneshot(request.map(Body::new))
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.head_timeout)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        let result = tokio::select! {
+            result = connection.as_mut() => result,
+            () = self.shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, "a connection broke off");
+        }
+    }
+}
