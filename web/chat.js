@@ -1,0 +1,273 @@
+// One conversation: its head, its messages, and the field to write in.
+
+import { pathOf, request } from "/web/api.js";
+import { avatar, batched, confirm, debounced, el, icon, toast } from "/web/dom.js";
+import { counted } from "/web/format.js";
+import { Composer } from "/web/composer.js";
+import { DetailsView } from "/web/details.js";
+import { placeChildren } from "/web/list.js";
+import { rowsOf } from "/web/rows.js";
+
+/** Nearer to the end than this, new messages pull the view along. */
+const AT_END_PX = 80;
+/** Nearer to the beginning than this, older messages are read. */
+const AT_START_PX = 600;
+const READ_DELAY_MS = 250;
+
+export class ChatView {
+  id = null;
+  #rows = new Map();
+  #newAfter = null;
+  #isAtEnd = true;
+  #missed = 0;
+  #shownNewest = 0;
+  #drafts = new Map();
+
+  constructor(store, outbox, socket, { go }) {
+    this.store = store;
+    this.outbox = outbox;
+    this.list = el("ol", { class: "messages" });
+    this.start = el("div", { class: "messages-start" });
+    this.scroller = el(
+      "div",
+      { class: "scroller", role: "log", "aria-label": "Messages", "aria-live": "polite", tabindex: "0" },
+      el("div", { class: "messages-frame" }, this.start, this.list),
+    );
+    this.jump = el("button", { type: "button", class: "jump", hidden: true, onclick: () => this.#toEnd(true) });
+    this.head = el("header", { class: "chat-head" });
+    this.composer = new Composer({
+      send: (text) => this.#send(text),
+      edit: (message, text) => this.#edit(message, text),
+      editLast: () => this.#editLast(),
+      typing: () => socket.post({ type: "typing", conversation: this.id }),
+    });
+    this.details = new DetailsView(store, { go });
+    const column = el("section", { class: "chat-column", "aria-label": "Conversation" }, this.head, el("div", { class: "scroll-area" }, this.scroller, this.jump), this.composer.root);
+    this.root = el("div", { class: "chat" }, column, this.details.root);
+    this.#listen();
+  }
+
+  #listen() {
+    const drawRows = batched(() => this.#drawRows());
+    const drawHead = batched(() => this.#drawHead());
+    const ifMine = (run) => ({ detail }) => detail === this.id && run();
+    this.store.addEventListener("thread", ifMine(drawRows));
+    this.outbox.addEventListener("change", ifMine(drawRows));
+    this.store.addEventListener("typing", ifMine(drawHead));
+    this.store.addEventListener("conversations", () => {
+      if (this.id) drawHead();
+    });
+    this.store.addEventListener("users", () => {
+      if (!this.id) return;
+      drawHead();
+      drawRows();
+    });
+    this.scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    new ResizeObserver(() => this.#isAtEnd && this.#toEnd()).observe(this.scroller);
+    this.markRead = debounced(READ_DELAY_MS, () => this.#markRead());
+    document.addEventListener("visibilitychange", () => this.markRead());
+    addEventListener("focus", () => this.markRead());
+  }
+
+  /** Shows a conversation; `null` when none is on screen. */
+  async show(id, { withDetails } = {}) {
+    this.root.classList.toggle("has-details", Boolean(withDetails));
+    this.details.show(withDetails ? id : null);
+    if (id === this.id) return;
+    if (this.id) this.#drafts.set(this.id, this.composer.take());
+    this.id = id;
+    if (id === null) return;
+    this.#rows = new Map();
+    this.list.replaceChildren();
+    this.#isAtEnd = true;
+    this.#missed = 0;
+    this.#shownNewest = 0;
+    this.composer.put(this.#drafts.get(id) || "");
+    const conversation = this.store.conversations.get(id) || (await this.store.fetchConversation(id));
+    if (this.id !== id) return;
+    this.#newAfter = conversation && conversation.unread > 0 && conversation.read ? conversation.read.seq : null;
+    this.#drawHead();
+    this.#drawRows();
+    if (conversation && !this.store.thread(id).isLoaded) await this.store.loadOlder(id);
+    if (this.id !== id) return;
+    this.#drawRows();
+    this.#toNewMark();
+  }
+
+  /** Puts the cursor into the field, where that does not raise a keyboard over the screen. */
+  focus() {
+    if (matchMedia("(pointer: fine)").matches) this.composer.focus();
+  }
+
+  // The head.
+
+  #drawHead() {
+    const conversation = this.store.conversations.get(this.id);
+    this.composer.setEnabled(Boolean(conversation));
+    if (!conversation) {
+      this.head.replaceChildren(backLink("#/"), el("h1", { class: "chat-title", text: "Not here" }));
+      return;
+    }
+    const { store } = this;
+    const name = store.nameOf(conversation);
+    const peer = store.peerOf(conversation);
+    const picture = peer ? (store.user(peer) || {}).picture : undefined;
+    const isOpen = this.root.classList.contains("has-details");
+    const typing = store.typing(this.id);
+    const title = el(
+      "a",
+      { class: "chat-title-link", href: isOpen ? `#/c/${this.id}` : `#/c/${this.id}/details`, "aria-label": `${name}: details` },
+      avatar(peer || this.id, name, { picture, group: !peer }),
+      el("span", { class: "chat-titles" }, el("h1", { class: "chat-title", text: name }), el("span", { class: typing.length ? "chat-subtitle is-typing" : "chat-subtitle", text: this.#subtitle(conversation, peer, typing) })),
+    );
+    const hadFocus = this.head.contains(document.activeElement) && document.activeElement.className;
+    this.head.replaceChildren(backLink("#/"), title, detailsLink(this.id, isOpen));
+    if (hadFocus) this.head.querySelector(`[class="${hadFocus}"]`)?.focus();
+  }
+
+  #subtitle(conversation, peer, typing) {
+    const names = typing.map((id) => this.store.userName(id));
+    if (names.length > 2) return "Several people are typing…";
+    if (names.length > 0) return `${names.join(" and ")} ${names.length === 1 ? "is" : "are"} typing…`;
+    if (!peer) return counted(conversation.members_count, "member", "members");
+    const user = this.store.user(peer);
+    return user && !user.deleted ? `@${user.username}` : "";
+  }
+
+  // The messages.
+
+  #drawRows() {
+    const { store, id } = this;
+    const conversation = store.conversations.get(id);
+    if (!conversation) {
+      this.list.replaceChildren();
+      this.start.replaceChildren(el("p", { text: id ? "This conversation is not there, or you are no member of it." : "" }));
+      return;
+    }
+    const thread = store.thread(id);
+    const act = { edit: (message) => this.composer.beginEdit(message), remove: (message) => this.#remove(message), retry: (entry) => this.outbox.retry(entry), discard: (entry) => this.outbox.discard(entry) };
+    const wanted = rowsOf({ store, thread, conversation, pending: this.outbox.pending(id), newAfter: this.#newAfter, act });
+    const anchor = this.#isAtEnd ? null : this.#anchor();
+    const rows = new Map();
+    for (const { key, signature, make } of wanted) {
+      const known = this.#rows.get(key);
+      rows.set(key, known && known.signature === signature ? known : { signature, node: make() });
+    }
+    this.scroller.setAttribute("aria-busy", String(thread.isLoading));
+    this.#rows = rows;
+    placeChildren(this.list, [...rows.values()].map(({ node }) => node));
+    this.#drawStart(thread, wanted.length);
+    if (thread.items.length > 0) this.#countMissed(thread);
+    if (this.#isAtEnd) this.#toEnd();
+    else if (anchor) this.scroller.scrollTop += this.#rows.get(anchor.key) ? this.#rows.get(anchor.key).node.offsetTop - anchor.top : 0;
+    this.#loadIfNear(thread);
+    this.markRead();
+  }
+
+  #drawStart(thread, count) {
+    let content;
+    if (thread.problem) {
+      const again = el("button", { type: "button", class: "button", text: "Try again", onclick: () => this.store.loadOlder(this.id) });
+      content = el("div", { class: "start-problem" }, el("p", { text: thread.problem.message }), again);
+    } else if (thread.isLoading || !thread.isLoaded) content = el("p", { class: "loading", text: "Loading…" });
+    else if (thread.hasOlder) content = el("p", { class: "loading", text: " " });
+    else content = el("p", { text: count === 0 ? "Nothing here yet. Say hello!" : "This is where it begins." });
+    this.start.replaceChildren(content);
+  }
+
+  /** The first row on screen, to hold it in place while rows above it come and go. */
+  #anchor() {
+    const top = this.scroller.scrollTop;
+    for (const [key, { node }] of this.#rows) {
+      if (node.offsetTop + node.offsetHeight > top) return { key, top: node.offsetTop };
+    }
+    return null;
+  }
+
+  #countMissed(thread) {
+    const newest = thread.items[thread.items.length - 1].seq;
+    if (!this.#isAtEnd && this.#shownNewest > 0) {
+      this.#missed += thread.items.filter((item) => item.seq > this.#shownNewest && !item.notice && item.sender !== this.store.me.id).length;
+    }
+    this.#shownNewest = Math.max(newest, this.#shownNewest);
+    this.#drawJump();
+  }
+
+  #drawJump() {
+    this.jump.hidden = this.#isAtEnd;
+    const text = this.#missed > 0 ? counted(this.#missed, "new message", "new messages") : "";
+    this.jump.setAttribute("aria-label", text ? `${text}, to the end` : "To the end");
+    this.jump.replaceChildren(icon("down"), ...(text ? [el("span", { text })] : []));
+  }
+
+  #scrolled() {
+    const { scrollTop, scrollHeight, clientHeight } = this.scroller;
+    this.#isAtEnd = scrollHeight - scrollTop - clientHeight < AT_END_PX;
+    if (this.#isAtEnd) {
+      this.#missed = 0;
+      this.markRead();
+    }
+    this.#drawJump();
+    if (this.id && this.store.conversations.has(this.id)) this.#loadIfNear(this.store.thread(this.id));
+  }
+
+  #loadIfNear(thread) {
+    const isNear = this.scroller.scrollTop < AT_START_PX;
+    if (isNear && thread.isLoaded && thread.hasOlder && !thread.isLoading && !thread.problem) this.store.loadOlder(this.id);
+    if (this.#isAtEnd && !thread.isLoading) thread.trim();
+  }
+
+  #toEnd(isSmooth = false) {
+    const behavior = isSmooth && !matchMedia("(prefers-reduced-motion: reduce)").matches ? "smooth" : "instant";
+    this.scroller.scrollTo({ top: this.scroller.scrollHeight, behavior });
+  }
+
+  /** When more is new than fits the screen, shows where it begins. */
+  #toNewMark() {
+    const sign = this.list.querySelector(".new-mark");
+    if (!sign || this.scroller.scrollHeight - sign.offsetTop < this.scroller.clientHeight) return;
+    this.scroller.scrollTo({ top: sign.offsetTop - 40, behavior: "instant" });
+  }
+
+  #markRead() {
+    if (!this.id || !this.#isAtEnd || document.visibilityState !== "visible") return;
+    if (this.store.conversations.has(this.id) && this.store.thread(this.id).isLoaded) this.store.markRead(this.id);
+  }
+
+  // What one does.
+
+  #send(text) {
+    this.#newAfter = null;
+    this.#isAtEnd = true;
+    this.outbox.send(this.id, text);
+  }
+
+  async #edit(message, text) {
+    this.store.putMessage(await request("PATCH", pathOf(message.conversation, "messages", message.id), { text }));
+  }
+
+  #editLast() {
+    const own = this.store.thread(this.id).items.filter((item) => item.sender === this.store.me.id && !item.deleted && item.text && !item.notice);
+    if (own.length > 0) this.composer.beginEdit(own[own.length - 1]);
+  }
+
+  async #remove(message) {
+    if (!(await confirm("Delete message?", "It will be gone for everybody.", "Delete"))) return;
+    try {
+      await request("DELETE", pathOf(message.conversation, "messages", message.id));
+    } catch (problem) {
+      toast(problem.message);
+    }
+  }
+}
+
+/** On a small screen, the way back to the list. */
+export function backLink(href) {
+  return el("a", { class: "icon-button back", href, "aria-label": "Back to conversations", title: "Back" }, icon("back"));
+}
+
+function detailsLink(id, isOpen) {
+  const label = isOpen ? "Close details" : "Details";
+  return el("a", { class: "icon-button", href: isOpen ? `#/c/${id}` : `#/c/${id}/details`, "aria-label": label, title: label }, icon(isOpen ? "close" : "info"));
+}
+

@@ -1,0 +1,113 @@
+// Messages on their way. Each keeps its id from the first attempt on, so that it takes effect once however
+// often it is sent; those of one conversation go one after the other, so that they keep their order.
+
+import { pathOf, request } from "/web/api.js";
+import { newId } from "/web/format.js";
+import { messageOf } from "/web/thread.js";
+
+const MAX_ATTEMPTS = 5;
+const MAX_WAIT_MS = 30_000;
+
+/** Emits `change` with the conversation's id. */
+export class Outbox extends EventTarget {
+  #queues = new Map();
+  #busy = new Set();
+  #waits = new Set();
+
+  constructor(socket, store) {
+    super();
+    this.socket = socket;
+    this.store = store;
+    // A returning connection is the moment to try again.
+    socket.addEventListener("state", () => {
+      if (socket.state === "live") this.#wake();
+    });
+  }
+
+  /** What is on its way or has failed in a conversation, oldest first. */
+  pending(conversation) {
+    return this.#queues.get(conversation) || [];
+  }
+
+  /** Sends a text. */
+  send(conversation, text) {
+    const now = new Date().toISOString();
+    const entry = { id: newId(this.store.me.id), conversation, text, created_at: now, attempts: 0, problem: null };
+    this.#queues.set(conversation, [...this.pending(conversation), entry]);
+    this.#changed(conversation);
+    this.#work(conversation);
+  }
+
+  /** Sends what has failed once more, with the same id. */
+  retry(entry) {
+    entry.problem = null;
+    entry.attempts = 0;
+    this.#changed(entry.conversation);
+    this.#work(entry.conversation);
+  }
+
+  /** Gives up what has failed. */
+  discard(entry) {
+    this.#remove(entry);
+    this.#changed(entry.conversation);
+  }
+
+  #remove(entry) {
+    const rest = this.pending(entry.conversation).filter(({ id }) => id !== entry.id);
+    if (rest.length > 0) this.#queues.set(entry.conversation, rest);
+    else this.#queues.delete(entry.conversation);
+  }
+
+  #changed(conversation) {
+    this.dispatchEvent(new CustomEvent("change", { detail: conversation }));
+  }
+
+  async #work(conversation) {
+    if (this.#busy.has(conversation)) return;
+    this.#busy.add(conversation);
+    for (;;) {
+      const entry = this.pending(conversation).find(({ problem }) => problem === null);
+      if (!entry) break;
+      await this.#attempt(entry);
+    }
+    this.#busy.delete(conversation);
+  }
+
+  async #attempt(entry) {
+    entry.attempts += 1;
+    try {
+      const message = await this.#transmit(entry);
+      this.#remove(entry);
+      this.store.putMessage(message);
+    } catch (problem) {
+      if (problem.isPassing && entry.attempts < MAX_ATTEMPTS) await this.#pause(entry, problem);
+      else entry.problem = problem;
+    }
+    this.#changed(entry.conversation);
+  }
+
+  async #transmit({ id, conversation, text }) {
+    if (this.socket.state !== "live") return request("POST", pathOf(conversation, "messages"), { id, text });
+    const ack = await this.socket.request({ type: "send", id, conversation, text });
+    return messageOf(conversation, ack.seq, ack.at, { id, kind: "message", sender: this.store.me.id, text });
+  }
+
+  /** Waits as long as the server asks, or longer each time; a returning connection ends the wait. */
+  #pause(entry, problem) {
+    const bound_ms = Math.min(MAX_WAIT_MS, 500 * 2 ** entry.attempts);
+    const wait_ms = Math.max(problem.retry_after_ms, Math.random() * bound_ms);
+    return new Promise((resolve) => {
+      const wake = () => {
+        clearTimeout(timer);
+        this.#waits.delete(wake);
+        resolve();
+      };
+      const timer = setTimeout(wake, wait_ms);
+      if (problem.status === 0) this.#waits.add(wake);
+    });
+  }
+
+  #wake() {
+    for (const wake of [...this.#waits]) wake();
+  }
+}
