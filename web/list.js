@@ -122,10 +122,12 @@ export class ListView {
       "a",
       { class: unread > 0 ? "conversation is-unread" : "conversation", href: `#/c/${conversation.id}` },
       avatar(peer || conversation.id, name, { picture, group: !peer }),
-      el("span", { class: "conversation-name", text: name }),
-      el("time", { class: "conversation-time", datetime: lastActivity(conversation), text: time }),
-      el("span", { class: typing.length > 0 ? "conversation-preview is-typing" : "conversation-preview", text: preview }),
-      badge,
+      el(
+        "span",
+        { class: "conversation-lines" },
+        el("span", { class: "conversation-line" }, el("span", { class: "conversation-name", text: name }), el("time", { class: "conversation-time", datetime: lastActivity(conversation), text: time })),
+        el("span", { class: "conversation-line" }, el("span", { class: typing.length > 0 ? "conversation-preview is-typing" : "conversation-preview", text: preview }), badge),
+      ),
     );
     if (!known) return { signature, link, root: el("li", { "data-id": conversation.id }, link) };
     known.link.replaceWith(link);

@@ -91,7 +91,7 @@ function userChoice(store, isMember) {
     search.draw();
     search.input.focus();
   };
-  return { root: el("div", {}, chips, search.root), chosen };
+  return { root: el("div", {}, chips, search.root), chosen, focus: () => search.input.focus() };
 }
 
 function chip(user, onRemove) {
@@ -167,6 +167,7 @@ export function inviteDialog(store, conversation, isMember) {
     store.fetchConversation(conversation.id);
   };
   formDialog(`Invite to ${store.nameOf(conversation)}`, "Invite", [members.root], run);
+  members.focus();
 }
 
 /** Gives a group another name. */
