@@ -1,2 +1,32 @@
-//! x
-fn main() {}
+//! What a developer runs: `cargo xtask test`, `cargo xtask tidy`.
+#![expect(clippy::print_stdout, reason = "a tool for people at a terminal")]
+
+mod shell;
+mod test;
+mod tidy;
+
+use std::path::Path;
+
+use clap::Parser;
+
+/// What a developer runs.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Every test, from a clean checkout: gets what they need, runs them, checks that the tree is tidy.
+    Test,
+    /// Whether the tree keeps its own rules: file lengths, who depends on whom, links, requirement rows.
+    Tidy,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Task::parse() {
+        Task::Test => test::run(root()),
+        Task::Tidy => tidy::run(root()),
+    }
+}
+
+/// The top of the checkout.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}

@@ -1,0 +1,90 @@
+//! Who may depend on whom: `types ← seams ← edge, ingest ← rookery ← testkit`. Seams never depend on seams,
+//! except that the analytics worker reads the log; roles never depend on roles.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::shell;
+
+const SEAMS: &[&str] = &["types", "log", "directory", "history", "analytics", "blobs"];
+
+/// Each crate, and those of ours that it may depend on. A crate that does not stand here is a breach.
+const ALLOWED: [(&str, &[&str]); 11] = [
+    ("types", &[]),
+    ("log", &["types"]),
+    ("directory", &["types"]),
+    ("history", &["types"]),
+    ("blobs", &["types"]),
+    ("analytics", &["types", "log"]),
+    ("edge", SEAMS),
+    ("ingest", SEAMS),
+    ("rookery", &["types", "log", "directory", "history", "analytics", "blobs", "edge", "ingest"]),
+    ("testkit", &["types", "log", "directory", "history", "analytics", "blobs", "edge", "ingest", "rookery"]),
+    ("xtask", &["types"]),
+];
+
+/// What `cargo metadata` says, as far as we ask.
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    /// Set for a crate of ours.
+    path: Option<String>,
+}
+
+pub(super) fn check(root: &Path) -> Result<Vec<String>> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).current_dir(root);
+    let metadata: Metadata = serde_json::from_str(&shell::output(&mut cargo)?).context("cargo metadata")?;
+    Ok(breaches(&metadata))
+}
+
+fn breaches(metadata: &Metadata) -> Vec<String> {
+    metadata.packages.iter().flat_map(breaches_of).collect()
+}
+
+fn breaches_of(package: &Package) -> Vec<String> {
+    let Some((_, allowed)) = ALLOWED.iter().find(|(name, _)| *name == package.name) else {
+        return vec![format!("{}: a crate without a place in the order of crates", package.name)];
+    };
+    let ours = package.dependencies.iter().filter(|dependency| dependency.path.is_some());
+    ours.filter(|dependency| !allowed.contains(&dependency.name.as_str()))
+        .map(|dependency| format!("{} depends on {}, which is not below it", package.name, dependency.name))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metadata(name: &str, dependency: &str, path: Option<&str>) -> Metadata {
+        let dependency = Dependency { name: dependency.into(), path: path.map(Into::into) };
+        Metadata { packages: vec![Package { name: name.into(), dependencies: vec![dependency] }] }
+    }
+
+    #[test]
+    fn a_seam_on_a_seam_and_a_role_on_a_role_are_breaches() {
+        assert_eq!(breaches(&metadata("history", "log", Some("/log"))).len(), 1);
+        assert_eq!(breaches(&metadata("edge", "ingest", Some("/ingest"))).len(), 1);
+        assert_eq!(breaches(&metadata("new", "types", Some("/types"))).len(), 1);
+    }
+
+    #[test]
+    fn what_stands_below_is_allowed_and_so_are_the_crates_of_others() {
+        assert_eq!(breaches(&metadata("analytics", "log", Some("/log"))), Vec::<String>::new());
+        assert_eq!(breaches(&metadata("types", "log", None)), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,77 @@
+//! Each row of `docs/REQUIREMENTS.md` names its tests in its last column, as `` `code` ``; they exist. A row
+//! without a test says in words why it has none yet.
+
+use super::Tree;
+
+/// The document.
+const DOCUMENT: &str = "docs/REQUIREMENTS.md";
+
+pub(super) fn check(tree: &Tree) -> Vec<String> {
+    let Some(document) = tree.file(DOCUMENT) else { return Vec::new() };
+    let rows: Vec<Row<'_>> = document.text.lines().filter_map(Row::read).collect();
+    if rows.is_empty() {
+        return vec![format!("{DOCUMENT}: no rows")];
+    }
+    rows.iter().flat_map(|row| breaches(tree, row)).collect()
+}
+
+fn breaches(tree: &Tree, row: &Row<'_>) -> Vec<String> {
+    if row.proof.is_empty() {
+        return vec![format!("{DOCUMENT}: {} names neither a test nor why it has none", row.id)];
+    }
+    let missing = row.tests().filter(|test| !exists(tree, test));
+    missing.map(|test| format!("{DOCUMENT}: {} names the test {test}, which does not exist", row.id)).collect()
+}
+
+fn exists(tree: &Tree, test: &str) -> bool {
+    let definition = format!("fn {test}(");
+    tree.with("rs").any(|file| file.text.contains(&definition))
+}
+
+/// A row of a table: `| B1-01 | … | proof |`.
+struct Row<'a> {
+    id: &'a str,
+    proof: &'a str,
+}
+
+impl<'a> Row<'a> {
+    /// The row on this line, if its first cell is a requirement's id.
+    fn read(line: &'a str) -> Option<Self> {
+        let cells: Vec<&str> = line.trim().strip_prefix('|')?.strip_suffix('|')?.split('|').map(str::trim).collect();
+        let id = *cells.first()?;
+        let (group, number) = id.split_once('-')?;
+        let is_id = group.starts_with(['B', 'S']) && number.parse::<u16>().is_ok();
+        is_id.then_some(Self { id, proof: cells.last().copied().filter(|_| cells.len() > 2).unwrap_or_default() })
+    }
+
+    /// The functions that the proof names: the last part of each path of at least two words.
+    fn tests(&self) -> impl Iterator<Item = &'a str> {
+        let code = self.proof.split('`').skip(1).step_by(2);
+        let names = code.filter_map(|path| path.rsplit("::").next());
+        names.filter(|name| {
+            name.contains('_') && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_names_a_missing_test_is_a_breach() {
+        let table = "| id | requirement | test |\n|---|---|---|\n\
+            | B1-01 | Users are listed. | `b1_01_users_are_listed` |\n\
+            | B1-02 | Sign-up. | `edge::users::b1_02_gone` in `edge/src/users.rs` |\n\
+            | S-01 | Push. | later: needs a push service |\n\
+            | S-02 | Nothing said. | |\n";
+        let tree = Tree::of(&[(DOCUMENT, table), ("a.rs", "#[test]\nfn b1_01_users_are_listed() {}\n")]);
+        assert_eq!(
+            check(&tree),
+            [
+                "docs/REQUIREMENTS.md: B1-02 names the test b1_02_gone, which does not exist",
+                "docs/REQUIREMENTS.md: S-02 names neither a test nor why it has none",
+            ]
+        );
+    }
+}
