@@ -1,6 +1,7 @@
 //! What a developer runs: `cargo xtask test`, `cargo xtask tidy`.
 #![expect(clippy::print_stdout, reason = "a tool for people at a terminal")]
 
+mod load;
 mod shell;
 mod test;
 mod tidy;
@@ -15,6 +16,9 @@ use clap::Parser;
 enum Task {
     /// Every test, from a clean checkout: gets what they need, runs them, checks that the tree is tidy.
     Test,
+    /// The load client that the benchmark starts as a process of its own.
+    #[command(hide = true)]
+    Load,
     /// Whether the tree keeps its own rules: file lengths, who depends on whom, links, requirement rows.
     Tidy,
 }
@@ -22,6 +26,7 @@ enum Task {
 fn main() -> anyhow::Result<()> {
     match Task::parse() {
         Task::Test => test::run(root()),
+        Task::Load => load::run(),
         Task::Tidy => tidy::run(root()),
     }
 }
