@@ -18,10 +18,9 @@ async function main() {
   await pool.query(TABLE);
   const http = createServer();
   const io = new Server(http, { transports: ["websocket"], perMessageDeflate: false, serveClient: false });
-  // As Socket.IO's own page on memory advises: the handshake's request is not kept.
-  io.engine.on("connection", (raw) => (raw.request = null));
   io.on("connection", (socket) => {
     const { room, user } = socket.handshake.query;
+    socket.conn.request = null; // As Socket.IO's page on memory advises: the request is not kept.
     socket.join(room);
     socket.on("send", async (text, ack) => {
       try {

@@ -1,7 +1,9 @@
-//! What a developer runs: `cargo xtask test`, `cargo xtask tidy`.
+//! What a developer runs: `cargo xtask test | tidy | bench | services`.
 #![expect(clippy::print_stdout, reason = "a tool for people at a terminal")]
 
+mod bench;
 mod load;
+mod services;
 mod shell;
 mod test;
 mod tidy;
@@ -16,6 +18,14 @@ use clap::Parser;
 enum Task {
     /// Every test, from a clean checkout: gets what they need, runs them, checks that the tree is tidy.
     Test,
+    /// Rookery against Socket.IO with Postgres, in one run on one machine: a table in Markdown.
+    Bench(bench::Options),
+    /// Real servers on this machine: starts them and leaves them running, or stops them.
+    Services {
+        /// What to do.
+        #[arg(value_enum)]
+        action: services::Action,
+    },
     /// The load client that the benchmark starts as a process of its own.
     #[command(hide = true)]
     Load,
@@ -26,6 +36,8 @@ enum Task {
 fn main() -> anyhow::Result<()> {
     match Task::parse() {
         Task::Test => test::run(root()),
+        Task::Bench(options) => bench::run(root(), &options),
+        Task::Services { action } => services::run(root(), action),
         Task::Load => load::run(),
         Task::Tidy => tidy::run(root()),
     }

@@ -40,19 +40,21 @@ pub(crate) struct Needed {
 pub(crate) fn provide(needed: &[Needed]) -> Result<()> {
     let missing: Vec<&str> =
         needed.iter().filter(|needed| find(needed.program).is_none()).map(|needed| needed.package).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
+}
+
+/// Installs Debian packages when we are root, and otherwise says in one line which are missing.
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
     if !is_root() || find("apt-get").is_none() {
-        bail!("missing: install the packages {}", missing.join(" "));
+        bail!("missing: install the packages {}", packages.join(" "));
     }
-    println!("installing {}", missing.join(" "));
+    println!("installing {}", packages.join(" "));
     let apt_get = || {
         let mut command = Command::new("apt-get");
         command.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq");
         command
     };
     output(apt_get().arg("update"))?;
-    output(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(&missing))?;
+    output(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(packages))?;
     Ok(())
 }

@@ -18,6 +18,8 @@ const READ_BYTES: usize = 256 * 1024;
 const OPENING: usize = 64;
 /// How long nothing may happen before what is missing counts as lost.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer latencies count as this one.
+const MAX_LATENCY_MICROS: u64 = 600_000_000;
 /// The event by which the thread that reads the phases wakes the loop.
 const WAKE: Token = Token(usize::MAX);
 
@@ -110,7 +112,7 @@ impl Client {
         self.connections.iter_mut().for_each(|connection| connection.reader.seen = 0);
         let started = Instant::now();
         let mut pace = Pace::new(phase, started, self.rooms.len(), self.room_size);
-        self.latencies = if pace.is_open_loop() { Some(Histogram::new(3)?) } else { None };
+        self.latencies = if pace.is_open_loop() { Some(Histogram::new_with_max(MAX_LATENCY_MICROS, 3)?) } else { None };
         let (mut last_change, mut arrived) = (started, 0);
         loop {
             let next = self.send_due(&mut pace)?;

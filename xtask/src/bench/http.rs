@@ -1,0 +1,82 @@
+//! A minimal HTTP client: JSON requests one after the other over one connection.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The largest answer that is read, in bytes.
+const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+
+/// One connection.
+pub(super) struct Http {
+    stream: BufReader<TcpStream>,
+    address: SocketAddr,
+}
+
+impl Http {
+    pub(super) fn connect(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { stream: BufReader::new(stream), address })
+    }
+
+    /// The status of a `GET`.
+    pub(super) fn status_of(&mut self, path: &str) -> Result<u16> {
+        Ok(self.call("GET", path, "", b"")?.0)
+    }
+
+    /// Posts JSON and reads JSON; a status other than 2xx is an error.
+    pub(super) fn post(&mut self, path: &str, token: Option<&str>, body: &Value) -> Result<Value> {
+        let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let (status, answer) = self.call("POST", path, &authorization, body.to_string().as_bytes())?;
+        if !(200..300).contains(&status) {
+            bail!("POST {path}: {status} {}", String::from_utf8_lossy(&answer));
+        }
+        serde_json::from_slice(&answer).context("the answer is not JSON")
+    }
+
+    fn call(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) -> Result<(u16, Vec<u8>)> {
+        let mut request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{headers}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            self.address,
+            body.len()
+        )
+        .into_bytes();
+        request.extend_from_slice(body);
+        self.stream.get_mut().write_all(&request)?;
+
+        let status = self.line()?;
+        let status = status.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no status")?;
+        let mut length = 0;
+        loop {
+            let header = self.line()?.to_ascii_lowercase();
+            if header.is_empty() {
+                break;
+            }
+            if let Some(value) = header.strip_prefix("content-length:") {
+                length = value.trim().parse()?;
+            }
+        }
+        if length > MAX_BODY_BYTES {
+            bail!("an answer of {length} bytes");
+        }
+        let mut answer = vec![0; length];
+        self.stream.read_exact(&mut answer)?;
+        Ok((status, answer))
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.stream.read_line(&mut line)?;
+        if line.is_empty() {
+            bail!("the server closed the connection");
+        }
+        Ok(line.trim_end().to_owned())
+    }
+}
