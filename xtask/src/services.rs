@@ -33,9 +33,10 @@ pub(crate) fn run(root: &Path, action: Action) -> Result<()> {
     let data = home.path.join("postgres");
     match action {
         Action::Up => {
-            let postgres = Postgres::start(&home, &data, &[])?;
-            println!("postgres: host={} user={}", postgres.socket_folder().display(), POSTGRES_USER);
-            postgres.leave_running();
+            if !postgres::is_running(&home, &data)? {
+                Postgres::start(&home, &data, &[])?.leave_running();
+            }
+            println!("postgres: host={} user={POSTGRES_USER}", postgres::socket_folder(&data).display());
             Ok(())
         }
         Action::Down => postgres::stop(&home, &data),

