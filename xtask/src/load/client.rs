@@ -223,7 +223,7 @@ impl Client {
             match frame.opcode {
                 frame::TEXT => self.hear(index, frame.payload, now)?,
                 frame::PING => self.connections[index].send(frame::PONG, frame.payload)?,
-                frame::CLOSE => bail!("closed by the server: {}", String::from_utf8_lossy(frame.payload)),
+                frame::CLOSE => bail!("closed by the server: {}", frame::reason(frame.payload)),
                 _ => {}
             }
         }

@@ -49,6 +49,12 @@ pub(super) fn first(bytes: &[u8]) -> Result<Option<Frame<'_>>, Unreadable> {
     Ok(Some(Frame { opcode: start & 0x0f, payload, length: header + length }))
 }
 
+/// Why a connection was closed: the code and the words in a [`CLOSE`] frame's payload.
+pub(super) fn reason(payload: &[u8]) -> String {
+    let [a, b, words @ ..] = payload else { return "no reason".into() };
+    format!("{} {}", u16::from_be_bytes([*a, *b]), String::from_utf8_lossy(words))
+}
+
 /// Appends a frame of the client's, which is masked. At most 65,535 bytes of payload.
 pub(super) fn push(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     out.push(FIN | opcode);
@@ -109,6 +115,12 @@ mod tests {
     fn a_frame_in_pieces_or_masked_is_refused() {
         assert_eq!(first(&[TEXT, 1, b'x']), Err(Unreadable));
         assert_eq!(first(&[FIN | TEXT, MASKED | 1, 0, 0, 0, 0, b'x']), Err(Unreadable));
+    }
+
+    #[test]
+    fn a_close_tells_its_code_and_words() {
+        assert_eq!(reason(&[0x11, 0x38, b'n', b'o']), "4408 no");
+        assert_eq!(reason(&[]), "no reason");
     }
 
     #[test]
