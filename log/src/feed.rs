@@ -1,9 +1,11 @@
 //! Live events and notices, as an edge reads them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use types::Entry;
 
-use crate::{Result, Topic};
+use crate::{Result, Topic, embedded};
 
 /// What a feed delivers.
 #[derive(Clone, Debug)]
@@ -35,39 +37,69 @@ pub enum Delivery {
 /// that is impossible it delivers [`Delivery::Lost`] and goes on. It holds a bounded amount of memory however
 /// slowly it is read. Dropping it ends all its subscriptions.
 #[derive(Debug)]
-pub struct Feed {}
+pub struct Feed {
+    source: Source,
+}
+
+/// Where the deliveries come from.
+#[derive(Debug)]
+enum Source {
+    Embedded(embedded::Cursor),
+}
 
 impl Feed {
-    /// Waits until there is something, then moves up to `limit` deliveries into `batch`. Cancel-safe.
+    pub(crate) fn embedded(cursor: embedded::Cursor) -> Self {
+        Self { source: Source::Embedded(cursor) }
+    }
+
+    /// Waits until there is something, then moves up to `limit` deliveries to the end of `batch`. Cancel-safe.
     ///
     /// # Errors
-    /// When the log was closed or can no longer be read.
+    /// When the log was closed, and all that it had stored was delivered, or can no longer be read.
     pub async fn next_batch(&mut self, batch: &mut Vec<Delivery>, limit: usize) -> Result<()> {
-        unimplemented!("{batch:?} {limit}")
+        match &mut self.source {
+            Source::Embedded(cursor) => cursor.next_batch(batch, limit).await,
+        }
     }
 
     /// A handle to change the topics with, from any task.
     #[must_use]
     pub fn topics(&self) -> Topics {
-        Topics {}
+        match &self.source {
+            Source::Embedded(cursor) => Topics { target: Target::Embedded(cursor.listener()) },
+        }
     }
 }
 
 /// Changes the topics of a [`Feed`]. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Topics {}
+pub struct Topics {
+    target: Target,
+}
+
+/// Whose topics they are.
+#[derive(Clone, Debug)]
+enum Target {
+    Embedded(Arc<embedded::Listener>),
+}
 
 impl Topics {
     /// From now on, everything of this topic. A second subscription to the same topic changes nothing.
     ///
     /// # Errors
     /// When the server cannot be reached.
+    #[expect(clippy::unused_async, reason = "a log on a server waits here for the server's word")]
     pub async fn subscribe(&self, topic: Topic) -> Result<()> {
-        unimplemented!("{topic:?}")
+        match &self.target {
+            Target::Embedded(listener) => listener.subscribe(topic),
+        }
+        Ok(())
     }
 
     /// Nothing more of this topic; a delivery on its way may still come.
     pub fn unsubscribe(&self, topic: Topic) {
-        unimplemented!("{topic:?}")
+        match &self.target {
+            Target::Embedded(listener) => listener.unsubscribe(&topic),
+        }
     }
 }

@@ -206,13 +206,10 @@ pub trait Log: Send + Sync + 'static {
 pub async fn open(config: &Config, data_dir: &std::path::Path, region: Region) -> Result<Arc<dyn Log>> {
     match config {
         Config::Embedded { path, retention_hours, duplicate_window_seconds } => {
-            let options = embedded::Options {
-                path: data_dir.join(path),
-                region,
-                retention: Duration::from_secs(u64::from(*retention_hours) * 3600),
-                duplicate_window: Duration::from_secs(u64::from(*duplicate_window_seconds)),
-            };
-            Ok(embedded::open(options).await?)
+            let retention = Duration::from_secs(u64::from(*retention_hours) * 3600);
+            let window = Duration::from_secs(u64::from(*duplicate_window_seconds));
+            let options = embedded::Options::new(data_dir.join(path), region, retention, window);
+            embedded::open(options).await
         }
     }
 }

@@ -1,0 +1,273 @@
+//! What lies on disk: every key, and the record of an event.
+
+use bytes::Bytes;
+use types::{ConversationId, Entry, Epoch, EventId, Position, Timestamp};
+
+use crate::{Error, Result};
+
+/// The version of this layout. A log of another version is refused.
+pub(crate) const FORMAT: u64 = 1;
+
+/// Every key of the embedded log. Numbers are big-endian, so that keys sort by them.
+///
+/// There is no table of event ids: the duplicate window is in memory (see [`super::recent`]) and is read
+/// back from the records when the log is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Key<'a> {
+    /// In `entries`: `seq` (8 bytes) → [`Record`]. `seq` counts 1, 2, 3… without gaps, so the events lie in
+    /// the order in which consumers and feeds read them.
+    Entry {
+        /// The event's place.
+        seq: u64,
+    },
+    /// In `by_conversation`: the conversation's key, `seq` (8 bytes) → nothing. Leads to the entry.
+    InConversation {
+        /// Where it happened.
+        conversation: ConversationId,
+        /// The event's place.
+        seq: u64,
+    },
+    /// In `heads`: the conversation's key → [`Head`]. Outlives the entries, so that `prev` stays true.
+    Head {
+        /// Whose last event.
+        conversation: ConversationId,
+    },
+    /// In `meta`: `c`, shard (2 bytes), the consumer's group → the last acknowledged `seq` (8 bytes).
+    Consumer {
+        /// The shard that it reads.
+        shard: u16,
+        /// The role that reads.
+        group: &'a str,
+    },
+    /// In `meta`: `f` → [`FORMAT`] (8 bytes).
+    Format,
+    /// In `meta`: `r` → the region's number (8 bytes).
+    Region,
+    /// In `meta`: `s` → the number of shards (8 bytes).
+    Shards,
+    /// In `meta`: `e` → the epoch's number (8 bytes).
+    Epoch,
+    /// In `meta`: `o` → the `seq` of the oldest entry that is kept (8 bytes). What is below counts as removed.
+    Oldest,
+}
+
+/// First byte of a consumer's key.
+const CONSUMER: u8 = b'c';
+
+impl<'a> Key<'a> {
+    /// Writes the key over `bytes`.
+    pub(crate) fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.clear();
+        match self {
+            Self::Entry { seq } => bytes.extend_from_slice(&seq.to_be_bytes()),
+            Self::InConversation { conversation, seq } => {
+                conversation.write_key(bytes);
+                bytes.extend_from_slice(&seq.to_be_bytes());
+            }
+            Self::Head { conversation } => conversation.write_key(bytes),
+            Self::Consumer { shard, group } => {
+                bytes.push(CONSUMER);
+                bytes.extend_from_slice(&shard.to_be_bytes());
+                bytes.extend_from_slice(group.as_bytes());
+            }
+            Self::Format => bytes.push(b'f'),
+            Self::Region => bytes.push(b'r'),
+            Self::Shards => bytes.push(b's'),
+            Self::Epoch => bytes.push(b'e'),
+            Self::Oldest => bytes.push(b'o'),
+        }
+    }
+
+    /// The key in a new allocation.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(ConversationId::MAX_KEY_BYTES + size_of::<u64>());
+        self.write(&mut bytes);
+        bytes
+    }
+
+    /// Reads the key of a consumer.
+    pub(crate) fn read_consumer(bytes: &'a [u8]) -> Result<(u16, &'a str)> {
+        let damaged = || Error::Damaged("a consumer's key cannot be read".into());
+        let rest = bytes.strip_prefix(&[CONSUMER]).ok_or_else(damaged)?;
+        let (shard, group) = rest.split_first_chunk().ok_or_else(damaged)?;
+        Ok((u16::from_be_bytes(*shard), std::str::from_utf8(group).map_err(|_| damaged())?))
+    }
+
+    /// What every consumer's key begins with.
+    pub(crate) const CONSUMERS: [u8; 1] = [CONSUMER];
+}
+
+/// Reads the `seq` of [`Key::Entry`] and at the end of [`Key::InConversation`].
+pub(crate) fn read_seq(key: &[u8]) -> Result<u64> {
+    match key.last_chunk() {
+        Some(seq) => Ok(u64::from_be_bytes(*seq)),
+        None => Err(Error::Damaged("a key is too short for a sequence number".into())),
+    }
+}
+
+/// The last event of a conversation, as it is stored: `seq` (8 bytes), `at` (8 bytes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) seq: u64,
+    pub(crate) at: Timestamp,
+}
+
+impl Head {
+    pub(crate) fn encode(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.seq.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.at.as_millis().to_be_bytes());
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader { rest: bytes, what: "a conversation's head" };
+        let head = Self { seq: reader.u64()?, at: reader.timestamp()? };
+        if reader.rest.is_empty() { Ok(head) } else { Err(reader.damaged()) }
+    }
+}
+
+/// An event as it is stored: `prev` (8 bytes), `at` (8 bytes), the event's id (16 bytes), the conversation's
+/// key, the payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Record<'a> {
+    pub(crate) prev: u64,
+    pub(crate) at: Timestamp,
+    pub(crate) id: EventId,
+    pub(crate) conversation: ConversationId,
+    pub(crate) payload: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// Writes the record over `bytes`.
+    pub(crate) fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.clear();
+        bytes.extend_from_slice(&self.prev.to_be_bytes());
+        bytes.extend_from_slice(&self.at.as_millis().to_be_bytes());
+        bytes.extend_from_slice(self.id.as_bytes());
+        self.conversation.write_key(bytes);
+        bytes.extend_from_slice(self.payload);
+    }
+
+    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self> {
+        let mut reader = Reader { rest: bytes, what: "a record" };
+        let prev = reader.u64()?;
+        let at = reader.timestamp()?;
+        let id = EventId::from_bytes(reader.take()?).map_err(|_| reader.damaged())?;
+        let (conversation, payload) = ConversationId::split_key(reader.rest).map_err(|_| reader.damaged())?;
+        Ok(Self { prev, at, id, conversation, payload })
+    }
+
+    /// The event at `seq`, in a copy of its own.
+    pub(crate) fn to_entry(self, epoch: Epoch, seq: u64) -> Entry {
+        Entry {
+            conversation: self.conversation,
+            position: Position { epoch, seq },
+            prev: self.prev,
+            at: self.at,
+            payload: Bytes::copy_from_slice(self.payload),
+        }
+    }
+}
+
+/// Reads fields off the front.
+struct Reader<'a> {
+    rest: &'a [u8],
+    what: &'static str,
+}
+
+impl Reader<'_> {
+    fn damaged(&self) -> Error {
+        Error::Damaged(format!("{} cannot be read", self.what))
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let (taken, rest) = self.rest.split_first_chunk().ok_or_else(|| self.damaged())?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+
+    fn u64(&mut self) -> Result<u64> {
+        self.take().map(u64::from_be_bytes)
+    }
+
+    fn timestamp(&mut self) -> Result<Timestamp> {
+        self.take().map(|bytes| Timestamp::from_millis(i64::from_be_bytes(bytes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{Strategy, any, prop_oneof, proptest};
+    use types::{GroupId, UserId};
+
+    use super::*;
+
+    fn uuid() -> impl Strategy<Value = [u8; 16]> {
+        any::<[u8; 16]>().prop_map(|mut bytes| {
+            bytes[6] = bytes[6] & 0x0f | 0x70;
+            bytes[8] = bytes[8] & 0x3f | 0x80;
+            bytes
+        })
+    }
+
+    fn conversation() -> impl Strategy<Value = ConversationId> {
+        prop_oneof![
+            uuid().prop_map(|id| GroupId::from_bytes(id).unwrap().into()),
+            (uuid(), uuid()).prop_map(|(one, other)| {
+                ConversationId::direct(UserId::from_bytes(one).unwrap(), UserId::from_bytes(other).unwrap())
+            }),
+        ]
+    }
+
+    fn timestamp() -> impl Strategy<Value = Timestamp> {
+        (0..=Timestamp::MAX.as_millis()).prop_map(Timestamp::from_millis)
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_survives_its_bytes(
+            prev in any::<u64>(), at in timestamp(), id in uuid(), conversation in conversation(), payload in any::<Vec<u8>>(),
+        ) {
+            let id = EventId::from_bytes(id).unwrap();
+            let record = Record { prev, at, id, conversation, payload: &payload };
+            let mut bytes = b"left over".to_vec();
+            record.write(&mut bytes);
+            assert_eq!(Record::read(&bytes).unwrap(), record);
+        }
+
+        #[test]
+        fn a_head_survives_its_bytes(seq in any::<u64>(), at in timestamp()) {
+            let head = Head { seq, at };
+            assert_eq!(Head::decode(&head.encode()).unwrap(), head);
+        }
+
+        #[test]
+        fn a_consumer_survives_its_key(shard in any::<u16>(), group in ".{0,40}") {
+            let key = Key::Consumer { shard, group: &group }.bytes();
+            assert_eq!(Key::read_consumer(&key).unwrap(), (shard, group.as_str()));
+        }
+
+        #[test]
+        fn the_keys_of_a_conversation_sort_by_seq(conversation in conversation(), one in any::<u64>(), other in any::<u64>()) {
+            let key = |seq| Key::InConversation { conversation, seq }.bytes();
+            assert_eq!(key(one).cmp(&key(other)), one.cmp(&other));
+            assert_eq!(read_seq(&key(one)).unwrap(), one);
+        }
+
+        #[test]
+        fn no_bytes_make_the_readers_panic(bytes in any::<Vec<u8>>()) {
+            drop(Record::read(&bytes));
+            drop(Head::decode(&bytes));
+            drop(Key::read_consumer(&bytes));
+            drop(read_seq(&bytes));
+        }
+    }
+
+    #[test]
+    fn no_key_of_meta_is_a_consumer() {
+        for key in [Key::Format, Key::Region, Key::Shards, Key::Epoch, Key::Oldest] {
+            assert!(!key.bytes().starts_with(&Key::CONSUMERS), "{key:?}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The end of the log in memory: what was just stored is read by all who follow without touching the disk.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tokio::sync::watch;
+use types::Entry;
+
+/// How much the tail holds. When either is exceeded, the oldest batches go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) entries: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { entries: 65_536, bytes: 32 << 20 }
+    }
+}
+
+/// The last entries of the shard, in the batches in which they were stored.
+pub(crate) struct Tail {
+    batches: RwLock<Batches>,
+    published: watch::Sender<Published>,
+    limits: Limits,
+}
+
+/// How far the log can be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Published {
+    /// The last stored `seq`.
+    pub(crate) seq: u64,
+    /// Nothing will follow.
+    pub(crate) closed: bool,
+}
+
+/// What follows a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// A batch that contains the next entry, and the next entry's index in it.
+    Entries(Arc<[Entry]>, usize),
+    /// Nothing yet.
+    Nothing,
+    /// The next entry has left memory; the tail begins at this `seq`.
+    OnDisk(u64),
+}
+
+struct Batches {
+    queue: VecDeque<Batch>,
+    entries: usize,
+    bytes: usize,
+    last_seq: u64,
+}
+
+struct Batch {
+    first_seq: u64,
+    bytes: usize,
+    entries: Arc<[Entry]>,
+}
+
+impl Tail {
+    /// An empty tail after `last_seq`.
+    pub(crate) fn new(last_seq: u64, limits: Limits) -> Self {
+        let batches = RwLock::new(Batches { queue: VecDeque::new(), entries: 0, bytes: 0, last_seq });
+        Self { batches, published: watch::Sender::new(Published { seq: last_seq, closed: false }), limits }
+    }
+
+    /// Adds entries that are stored and follow the last one without a gap, and wakes all who wait for them.
+    pub(crate) fn publish(&self, entries: Arc<[Entry]>) {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
+        let (first_seq, last_seq) = (first.position.seq, last.position.seq);
+        let bytes = entries.iter().map(|entry| entry.payload.len() + size_of::<Entry>()).sum();
+        let batch = Batch { first_seq, bytes, entries };
+        let evicted = self.batches.write().push(batch, last_seq, self.limits);
+        self.published.send_modify(|published| published.seq = last_seq);
+        // Freed after the lock is released and the readers are on their way.
+        drop(evicted);
+    }
+
+    /// Tells all who follow that nothing will come any more.
+    pub(crate) fn close(&self) {
+        self.published.send_modify(|published| published.closed = true);
+    }
+
+    /// To wait for more.
+    pub(crate) fn watch(&self) -> watch::Receiver<Published> {
+        self.published.subscribe()
+    }
+
+    /// How far the log can be read now.
+    pub(crate) fn published(&self) -> Published {
+        *self.published.borrow()
+    }
+
+    /// The last stored `seq`, 0 when there is none.
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.published.borrow().seq
+    }
+
+    /// The `seq` from which on entries are in memory: one more than the last when none is.
+    pub(crate) fn first_seq(&self) -> u64 {
+        self.batches.read().first_seq()
+    }
+
+    /// What follows `seq`.
+    pub(crate) fn after(&self, seq: u64) -> Next {
+        let batches = self.batches.read();
+        if seq >= batches.last_seq {
+            return Next::Nothing;
+        }
+        match batches.locate(seq + 1) {
+            Some((batch, index)) => Next::Entries(Arc::clone(&batch.entries), index),
+            None => Next::OnDisk(batches.first_seq()),
+        }
+    }
+
+    /// The oldest `limit` events after `after_seq` of the conversation whose last event is `head_seq`, found by
+    /// walking back from `prev` to `prev`. `None` when the walk leaves memory or takes more than `steps`.
+    pub(crate) fn chain(&self, head_seq: u64, after_seq: u64, limit: usize, steps: usize) -> Option<Vec<Entry>> {
+        let batches = self.batches.read();
+        let mut found = Vec::new();
+        let mut seq = head_seq;
+        while seq > after_seq {
+            if found.len() == steps {
+                return None;
+            }
+            let (batch, index) = batches.locate(seq)?;
+            let entry = &batch.entries[index];
+            found.push(entry);
+            seq = entry.prev;
+        }
+        Some(found.into_iter().rev().take(limit).cloned().collect())
+    }
+}
+
+impl Batches {
+    fn first_seq(&self) -> u64 {
+        self.queue.front().map_or(self.last_seq + 1, |batch| batch.first_seq)
+    }
+
+    /// Adds a batch and gives what no longer fits. The newest batch stays, however large.
+    fn push(&mut self, batch: Batch, last_seq: u64, limits: Limits) -> Vec<Batch> {
+        self.entries += batch.entries.len();
+        self.bytes += batch.bytes;
+        self.last_seq = last_seq;
+        self.queue.push_back(batch);
+        let mut evicted = Vec::new();
+        while self.queue.len() > 1 && (self.entries > limits.entries || self.bytes > limits.bytes) {
+            let Some(oldest) = self.queue.pop_front() else { break };
+            self.entries -= oldest.entries.len();
+            self.bytes -= oldest.bytes;
+            evicted.push(oldest);
+        }
+        evicted
+    }
+
+    /// The batch that holds `seq`, and where in it.
+    fn locate(&self, seq: u64) -> Option<(&Batch, usize)> {
+        let after = self.queue.partition_point(|batch| batch.first_seq <= seq);
+        let batch = self.queue.get(after.checked_sub(1)?)?;
+        let index = usize::try_from(seq - batch.first_seq).ok()?;
+        (index < batch.entries.len()).then_some((batch, index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use types::{ConversationId, Epoch, GroupId, Position, Region, Timestamp};
+
+    use super::*;
+
+    fn entries(conversation: ConversationId, seqs: std::ops::RangeInclusive<u64>) -> Arc<[Entry]> {
+        let entry = |seq| Entry {
+            conversation,
+            position: Position { epoch: Epoch::default(), seq },
+            prev: seq - 1,
+            at: Timestamp::default(),
+            payload: Bytes::from_static(b"{}"),
+        };
+        seqs.map(entry).collect()
+    }
+
+    fn conversation() -> ConversationId {
+        GroupId::generate(Region::default()).into()
+    }
+
+    #[test]
+    fn every_place_leads_to_the_next_entry() {
+        let tail = Tail::new(4, Limits::default());
+        assert_eq!((tail.after(4), tail.first_seq()), (Next::Nothing, 5));
+        let conversation = conversation();
+        tail.publish(entries(conversation, 5..=7));
+        tail.publish(entries(conversation, 8..=8));
+        for seq in 4..8 {
+            let Next::Entries(batch, index) = tail.after(seq) else { panic!("nothing after {seq}") };
+            assert_eq!(batch[index].position.seq, seq + 1);
+        }
+        assert_eq!(tail.after(8), Next::Nothing);
+        assert_eq!(tail.after(3), Next::OnDisk(5));
+    }
+
+    #[test]
+    fn the_oldest_batches_leave_when_there_are_too_many_entries() {
+        let tail = Tail::new(0, Limits { entries: 3, bytes: usize::MAX });
+        tail.publish(entries(conversation(), 1..=2));
+        tail.publish(entries(conversation(), 3..=4));
+        assert_eq!((tail.first_seq(), tail.last_seq()), (3, 4));
+    }
+
+    #[test]
+    fn the_oldest_batches_leave_when_there_are_too_many_bytes() {
+        let tail = Tail::new(0, Limits { entries: usize::MAX, bytes: 1 });
+        tail.publish(entries(conversation(), 1..=2));
+        tail.publish(entries(conversation(), 3..=3));
+        assert_eq!((tail.first_seq(), tail.last_seq()), (3, 3));
+    }
+
+    #[test]
+    fn a_chain_is_walked_back_to_the_place_asked_for() {
+        let tail = Tail::new(0, Limits::default());
+        let conversation = conversation();
+        tail.publish(entries(conversation, 1..=6));
+        let seqs = |found: Option<Vec<Entry>>| {
+            found.map(|entries| entries.iter().map(|entry| entry.position.seq).collect::<Vec<_>>())
+        };
+        assert_eq!(seqs(tail.chain(6, 2, 10, 10)), Some(vec![3, 4, 5, 6]));
+        assert_eq!(seqs(tail.chain(6, 2, 2, 10)), Some(vec![3, 4]));
+        assert_eq!(seqs(tail.chain(6, 6, 10, 10)), Some(vec![]));
+        assert_eq!(seqs(tail.chain(6, 0, 10, 3)), None, "too many steps");
+    }
+
+    #[test]
+    fn a_chain_that_leaves_memory_is_not_found() {
+        let tail = Tail::new(5, Limits::default());
+        tail.publish(entries(conversation(), 6..=7));
+        assert_eq!(tail.chain(7, 4, 10, 10), None);
+    }
+}
