@@ -9,6 +9,7 @@ mod test;
 mod tidy;
 
 use std::path::Path;
+use std::process::ExitCode;
 
 use clap::Parser;
 
@@ -33,14 +34,19 @@ enum Task {
     Tidy,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Task::parse() {
+fn main() -> ExitCode {
+    let done = match Task::parse() {
         Task::Test => test::run(root()),
         Task::Bench(options) => bench::run(root(), &options),
         Task::Services { action } => services::run(root(), action),
         Task::Load => load::run(),
         Task::Tidy => tidy::run(root()),
+    };
+    if let Err(error) = done {
+        eprintln!("error: {error:#}");
+        return ExitCode::FAILURE;
     }
+    ExitCode::SUCCESS
 }
 
 /// The top of the checkout.
