@@ -1,0 +1,368 @@
+//! The worker between the real log and the real store, with faults between it and the store.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::Path;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use log::Append;
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use types::{Content, ConversationId, EventId, GroupId, Region, Timestamp, UserId};
+
+use super::*;
+use crate::{Bucket, Error, Filter, Ranked};
+
+/// What happens to one call of `record`.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// It fails, and nothing was recorded.
+    Refused,
+    /// It was recorded and yet fails.
+    AnswerLost,
+    /// It does not come to an end, and nothing was recorded.
+    Stuck,
+    /// It was recorded and yet does not come to an end.
+    StuckAfterwards,
+    /// Another worker records the same range first.
+    Overtaken,
+}
+
+/// A store that fails as it is told, and tells when it is used.
+struct Faulty {
+    store: Arc<dyn Analytics>,
+    faults: Mutex<VecDeque<Fault>>,
+    seen: watch::Sender<Seen>,
+}
+
+/// What a store has seen, since it was opened but for the facts.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    calls: u64,
+    facts: u64,
+    stuck: u64,
+}
+
+impl Faulty {
+    async fn open(folder: &Path) -> Arc<Self> {
+        let store = crate::open(&crate::Config::default(), folder).await.unwrap();
+        let facts = store.total(&everything()).await.unwrap();
+        Arc::new(Self { store, faults: Mutex::default(), seen: watch::Sender::new(Seen { facts, ..Seen::default() }) })
+    }
+
+    fn will(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.faults.lock().unwrap().extend(faults);
+    }
+
+    async fn record_and_tell(&self, range: Range<'_>) -> crate::Result<()> {
+        let facts = range.facts.len() as u64;
+        self.store.record(range).await?;
+        self.seen.send_modify(|seen| seen.facts += facts);
+        Ok(())
+    }
+
+    async fn stick(&self) -> crate::Result<()> {
+        self.seen.send_modify(|seen| seen.stuck += 1);
+        std::future::pending().await
+    }
+
+    async fn wait_until(&self, is_so: impl FnMut(&Seen) -> bool) {
+        self.seen.subscribe().wait_for(is_so).await.unwrap();
+    }
+}
+
+#[async_trait]
+impl Analytics for Faulty {
+    async fn record(&self, range: Range<'_>) -> crate::Result<()> {
+        self.seen.send_modify(|seen| seen.calls += 1);
+        let fault = self.faults.lock().unwrap().pop_front();
+        match fault {
+            None => self.record_and_tell(range).await,
+            Some(Fault::Refused) => Err(Error::Unavailable("it was told to".into())),
+            Some(Fault::AnswerLost) => {
+                self.record_and_tell(range).await?;
+                Err(Error::Unavailable("it was told to".into()))
+            }
+            Some(Fault::Stuck) => self.stick().await,
+            Some(Fault::StuckAfterwards) => {
+                self.record_and_tell(range).await?;
+                self.stick().await
+            }
+            Some(Fault::Overtaken) => {
+                self.record_and_tell(range.clone()).await?;
+                self.record_and_tell(range).await
+            }
+        }
+    }
+
+    async fn recorded_seq(&self, shard: u16) -> crate::Result<u64> {
+        self.store.recorded_seq(shard).await
+    }
+
+    async fn top_users(&self, filter: &Filter, offset: u64, limit: usize) -> crate::Result<Vec<Ranked<UserId>>> {
+        self.store.top_users(filter, offset, limit).await
+    }
+
+    async fn top_conversations(
+        &self,
+        filter: &Filter,
+        offset: u64,
+        limit: usize,
+    ) -> crate::Result<Vec<Ranked<ConversationId>>> {
+        self.store.top_conversations(filter, offset, limit).await
+    }
+
+    async fn activity(&self, filter: &Filter, bucket: Bucket, limit: usize) -> crate::Result<Vec<Ranked<Timestamp>>> {
+        self.store.activity(filter, bucket, limit).await
+    }
+
+    async fn total(&self, filter: &Filter) -> crate::Result<u64> {
+        self.store.total(filter).await
+    }
+}
+
+/// A log, a store, and what the store should hold once it is through with the log.
+struct Scene {
+    folder: TempDir,
+    log: Arc<dyn Log>,
+    store: Arc<Faulty>,
+    users: Vec<UserId>,
+    conversations: Vec<ConversationId>,
+    by_user: HashMap<UserId, u64>,
+    by_conversation: HashMap<ConversationId, u64>,
+    messages: u64,
+}
+
+struct Running {
+    shutdown: CancellationToken,
+    worker: JoinHandle<Result<(), WorkerError>>,
+}
+
+impl Running {
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.worker.await.unwrap().unwrap();
+    }
+
+    /// As a crash would: nothing more is done.
+    async fn kill(self) {
+        self.worker.abort();
+        assert!(self.worker.await.unwrap_err().is_cancelled());
+    }
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let users: Vec<_> = (0..7).map(|number| UserId::generate(Region::new(number % 2).unwrap())).collect();
+        let groups = (0..4).map(|_| GroupId::generate(Region::default()).into());
+        let directs = [(0, 1), (2, 2), (3, 4)].map(|(one, other)| ConversationId::direct(users[one], users[other]));
+        Self {
+            log: log::open(&log::Config::default(), folder.path(), Region::default()).await.unwrap(),
+            store: Faulty::open(folder.path()).await,
+            conversations: groups.chain(directs).collect(),
+            by_user: HashMap::new(),
+            by_conversation: HashMap::new(),
+            messages: 0,
+            users,
+            folder,
+        }
+    }
+
+    fn start(&self) -> Running {
+        let shutdown = CancellationToken::new();
+        let worker = tokio::spawn(run(self.log.clone(), self.store.clone(), shutdown.clone()));
+        Running { shutdown, worker }
+    }
+
+    /// As after a restart of the whole program.
+    async fn opened_again(self) -> Self {
+        let Self { folder, log, store, .. } = self;
+        log.close().await;
+        // The tasks of a killed worker hold the log until they are dropped.
+        for _ in 0..1000 {
+            if Arc::strong_count(&log) > 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+        drop((log, store));
+        let log = log::open(&log::Config::default(), folder.path(), Region::default()).await.unwrap();
+        let store = Faulty::open(folder.path()).await;
+        Self { folder, log, store, ..self }
+    }
+
+    /// Appends messages, and before some of them what does not count.
+    async fn send(&mut self, messages: u64) {
+        let mut receipts = Vec::new();
+        for _ in 0..messages {
+            let number = usize::try_from(self.messages).unwrap();
+            let sender = self.users[number * number % self.users.len()];
+            let conversation = self.conversations[number * 3 % self.conversations.len()];
+            let said = Body::Message(Content { text: format!("message {number}"), ..Content::default() });
+            let message = EventId::generate(Region::default());
+            let bodies = match number % 5 {
+                0 => vec![Body::Edit { message, text: "better".into() }, Body::Delete { message }, said],
+                _ => vec![said],
+            };
+            for body in bodies {
+                let id = EventId::generate(Region::default());
+                receipts.push(self.append(conversation, id, Event { id, sender, body }.encode()).await);
+            }
+            *self.by_user.entry(sender).or_default() += 1;
+            *self.by_conversation.entry(conversation).or_default() += 1;
+            self.messages += 1;
+        }
+        for receipt in receipts {
+            receipt.await.unwrap();
+        }
+    }
+
+    async fn append(&self, conversation: ConversationId, id: EventId, payload: bytes::Bytes) -> log::Receipt {
+        self.log.append(Append { conversation, id, payload }).await.unwrap()
+    }
+
+    async fn wait_until_counted(&self) {
+        self.store.wait_until(|seen| seen.facts >= self.messages).await;
+    }
+
+    /// Every message is counted once, and the log has been told.
+    async fn check(&self) {
+        let filter = everything();
+        assert_eq!(self.store.total(&filter).await.unwrap(), self.messages);
+        let users = self.store.top_users(&filter, 0, 100).await.unwrap();
+        assert_eq!(users.into_iter().map(|user| (user.key, user.messages)).collect::<HashMap<_, _>>(), self.by_user);
+        let conversations = self.store.top_conversations(&filter, 0, 100).await.unwrap();
+        let conversations: HashMap<_, _> = conversations.into_iter().map(|one| (one.key, one.messages)).collect();
+        assert_eq!(conversations, self.by_conversation);
+        for shard in 0..self.log.layout().shards {
+            let lag = self.log.lag(Consumer { group: GROUP, shard }).await.unwrap();
+            assert_eq!(lag.events, 0);
+            assert_eq!(lag.acked_seq, self.store.recorded_seq(shard).await.unwrap());
+        }
+    }
+}
+
+fn everything() -> Filter {
+    Filter { include_direct: true, ..Filter::default() }
+}
+
+#[tokio::test]
+async fn every_message_is_counted_and_nothing_else() {
+    let mut scene = Scene::new().await;
+    scene.send(300).await;
+    let running = scene.start();
+    scene.wait_until_counted().await;
+    scene.send(40).await;
+    scene.wait_until_counted().await;
+    running.stop().await;
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn a_message_counts_at_its_time_and_for_its_senders_region() {
+    let mut scene = Scene::new().await;
+    let before = Timestamp::now();
+    scene.send(30).await;
+    let running = scene.start();
+    scene.wait_until_counted().await;
+    running.stop().await;
+    let total = async |filter: Filter| scene.store.total(&filter).await.unwrap();
+    assert_eq!(total(Filter { start: Some(before), ..everything() }).await, 30);
+    assert_eq!(total(Filter { end: Some(before), ..everything() }).await, 0);
+    let of_region = |number| scene.by_user.iter().filter(move |(user, _)| user.region().number() == number);
+    for number in [0, 1] {
+        let messages: u64 = of_region(number).map(|(_, messages)| messages).sum();
+        assert_eq!(total(Filter { region: Region::new(number), ..everything() }).await, messages);
+    }
+}
+
+#[tokio::test]
+async fn a_large_backlog_is_recorded_in_few_ranges() {
+    let mut scene = Scene::new().await;
+    let backlog = BATCH_LIMIT + 500;
+    scene.send(backlog).await;
+    let running = scene.start();
+    scene.wait_until_counted().await;
+    running.stop().await;
+    scene.check().await;
+    let ranges = scene.store.seen.borrow().calls;
+    assert!(ranges <= 2 * u64::from(scene.log.layout().shards), "{ranges} ranges");
+}
+
+#[tokio::test]
+async fn a_store_that_fails_for_a_while_loses_and_repeats_nothing() {
+    let mut scene = Scene::new().await;
+    scene.store.will([Fault::Refused, Fault::AnswerLost, Fault::Refused, Fault::Overtaken, Fault::AnswerLost]);
+    let running = scene.start();
+    for _ in 0..4 {
+        scene.send(50).await;
+        scene.wait_until_counted().await;
+    }
+    running.stop().await;
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_was_killed_goes_on_where_the_store_is() {
+    let mut scene = Scene::new().await;
+    for fault in [Fault::Stuck, Fault::StuckAfterwards, Fault::Stuck, Fault::StuckAfterwards] {
+        scene.send(60).await;
+        scene.store.will([fault]);
+        let running = scene.start();
+        scene.store.wait_until(|seen| seen.stuck > 0).await;
+        running.kill().await;
+        scene = scene.opened_again().await;
+    }
+    scene.send(60).await;
+    let running = scene.start();
+    scene.wait_until_counted().await;
+    running.stop().await;
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_read_is_passed_over() {
+    let mut scene = Scene::new().await;
+    scene.send(10).await;
+    for payload in ["not JSON", "{}", r#"{"kind":"message"}"#, ""] {
+        let id = EventId::generate(Region::default());
+        scene.append(scene.conversations[0], id, payload.into()).await.await.unwrap();
+    }
+    scene.send(10).await;
+    let running = scene.start();
+    scene.wait_until_counted().await;
+    running.stop().await;
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_told_to_end_does_so_while_its_store_fails() {
+    let mut scene = Scene::new().await;
+    scene.send(10).await;
+    scene.store.will([Fault::Refused; 1000]);
+    let running = scene.start();
+    scene.store.wait_until(|seen| seen.calls > 2).await;
+    running.stop().await;
+    assert_eq!(scene.store.total(&everything()).await.unwrap(), 0);
+
+    scene.store.faults.lock().unwrap().clear();
+    let running = scene.start();
+    scene.wait_until_counted().await;
+    running.stop().await;
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn a_store_that_lacks_what_the_log_was_told_of_ends_the_worker() {
+    let mut scene = Scene::new().await;
+    scene.send(10).await;
+    let running = scene.start();
+    scene.wait_until_counted().await;
+    running.stop().await;
+
+    let empty = tempfile::tempdir().unwrap();
+    let store = Faulty::open(empty.path()).await;
+    let error = run(scene.log.clone(), store, CancellationToken::new()).await.unwrap_err();
+    assert!(matches!(error, WorkerError::Missing { recorded_seq: 0, acked_seq: 14.., .. }), "{error}");
+}
