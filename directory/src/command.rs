@@ -23,7 +23,8 @@ pub enum Command {
         session: NewSession,
     },
     /// Exchanges a refresh token. One that was exchanged before was stolen or is replayed: the session is
-    /// revoked and the outcome is [`Refusal::SessionReused`].
+    /// revoked and the outcome is [`Refusal::SessionReused`]. The same command once more, with the same next
+    /// token, is no replay.
     RotateSession {
         /// The session.
         session: SessionId,
@@ -45,7 +46,7 @@ pub enum Command {
         /// The time of the revocation.
         at: Timestamp,
     },
-    /// Changes the fields that are given.
+    /// Changes the fields that are given. A user name that is given up stays reserved for whoever gave it up.
     UpdateUser {
         /// The user.
         user: UserId,
@@ -129,7 +130,8 @@ pub enum Command {
         at: Timestamp,
     },
     /// Takes access away. The owner may remove anybody, everybody may leave. An owner who leaves is followed
-    /// by the member of longest standing; with the last member the group ends.
+    /// by the member of longest standing; with the last member the group ends. Who is no member cannot be
+    /// removed: [`Refusal::UnknownUser`].
     RemoveMember {
         /// The group.
         group: GroupId,
@@ -248,7 +250,7 @@ pub enum Refusal {
     /// The caller is no operator.
     #[error("only an operator may do this")]
     NotOperator,
-    /// The group would have too many members.
+    /// The group would have too many members, or one command names too many.
     #[error("the group has as many members as it may have")]
     TooManyMembers,
     /// The user would be in too many groups.
