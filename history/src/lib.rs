@@ -35,7 +35,7 @@ impl Default for Config {
 }
 
 /// What went wrong, by what the caller can do about it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// It could not be stored or read now; the same call may succeed later.
     #[error("history is unavailable: {0}")]
