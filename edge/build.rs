@@ -4,7 +4,6 @@ use std::error::Error;
 use std::fmt::Write;
 use std::path::Path;
 
-#[expect(clippy::print_stdout, reason = "this is how a build script speaks to cargo")]
 fn main() -> Result<(), Box<dyn Error>> {
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web").canonicalize()?;
     println!("cargo::rerun-if-changed={}", web.display());

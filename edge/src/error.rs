@@ -46,8 +46,36 @@ pub(crate) struct Problem<'a> {
     errors: &'a [FieldError],
 }
 
+/// Every code, with what it means. They are stable: programs go by them.
+pub(crate) const CODES: [(&str, &str); 23] = [
+    ("malformed", "400: the request cannot be read"),
+    ("unauthenticated", "401: no token, or one that is not good (any more)"),
+    ("token_expired", "401: the access token has run out; refresh it"),
+    ("wrong_credentials", "401: the login or the password is wrong"),
+    ("session_reused", "401: the refresh token was used before; its session has ended"),
+    ("forbidden", "403: the caller is known and may not"),
+    ("not_found", "404: there is none, or the caller is no member"),
+    ("method_not_allowed", "405: the header `Allow` names the methods"),
+    ("too_slow", "408: the body did not arrive in time"),
+    ("username_taken", "409: somebody has, or had, this user name"),
+    ("email_taken", "409: somebody has this email address"),
+    ("id_taken", "409: the id stands for something else"),
+    ("message_deleted", "409: a deleted message cannot be changed"),
+    ("too_many_members", "409: the group has as many members as it may have"),
+    ("too_many_groups", "409: a user is in as many groups as it may be"),
+    ("too_large", "413: the body is larger than it may be"),
+    ("unsupported_type", "415: the body is not of the type that is read here"),
+    ("invalid", "422: fields or parameters are well-formed but invalid; `errors` names them"),
+    ("too_many_requests", "429: wait as long as `Retry-After` says"),
+    ("internal", "500: a fault of this program; its log has the details"),
+    ("busy", "503: this edge has too much to do; try again"),
+    ("not_ready", "503: this edge cannot serve now"),
+    ("unavailable", "503: something cannot be stored or read now; try again with the same id"),
+];
+
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        debug_assert!(CODES.iter().any(|(known, _)| *known == code), "`{code}` is not listed");
         Self { status, code, detail: detail.into(), errors: Vec::new(), retry_after_seconds: None }
     }
 

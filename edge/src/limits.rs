@@ -140,7 +140,7 @@ mod tests {
             ..LimitsConfig::default()
         });
         limits.check_user(UserId::generate(Region::default())).unwrap();
-        while limits.users.len() > 0 {
+        while !limits.users.is_empty() {
             limits.forget();
             std::thread::yield_now();
         }

@@ -1,13 +1,14 @@
 //! The description of the REST API: what the handlers say of themselves, and what holds for all of them.
 
 use utoipa::OpenApi;
+use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
     Components, Content, Header, ObjectBuilder, PathItem, Ref, RefOr, Response, ResponseBuilder, Type,
 };
 
-use crate::error::{FieldError, Problem};
+use crate::error::{CODES, FieldError, Problem};
 
 /// The media type of errors (RFC 9457).
 const PROBLEM: &str = "application/problem+json";
@@ -66,6 +67,9 @@ pub(crate) fn describe(mut routes: utoipa::openapi::OpenApi) -> utoipa::openapi:
     for (status, name, meaning) in ALWAYS.into_iter().chain([WITH_TOKEN, WITH_PATH]).chain(WITH_BODY) {
         components.responses.insert(name.to_owned(), problem(status, meaning).into());
     }
+    let codes: serde_json::Map<String, serde_json::Value> =
+        CODES.into_iter().map(|(code, meaning)| (code.to_owned(), meaning.into())).collect();
+    whole.extensions = Some(Extensions::builder().add("x-problem-codes", codes).build());
     whole
 }
 
