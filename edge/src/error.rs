@@ -157,10 +157,7 @@ impl ApiError {
 
     /// 503: this edge has too much to do.
     pub(crate) fn busy(detail: impl Into<String>) -> Self {
-        Self {
-            retry_after_seconds: Some(1),
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
-        }
+        Self { retry_after_seconds: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail) }
     }
 
     /// 503: this edge should not be given requests now. The pointers name what is missing.

@@ -75,19 +75,18 @@ mod tests {
     use super::*;
 
     fn headers(name: &'static str, values: &[&str]) -> HeaderMap {
-        values.iter().map(|value| (http::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())).collect()
+        values
+            .iter()
+            .map(|value| (http::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
+            .collect()
     }
 
     #[test]
     fn an_address_is_believed_as_far_as_proxies_are_trusted() {
         let headers = headers("x-forwarded-for", &["203.0.113.9, 198.51.100.7", "192.0.2.1"]);
-        for (trusted, wanted) in [
-            (0, None),
-            (1, Some("192.0.2.1")),
-            (2, Some("198.51.100.7")),
-            (3, Some("203.0.113.9")),
-            (4, None),
-        ] {
+        for (trusted, wanted) in
+            [(0, None), (1, Some("192.0.2.1")), (2, Some("198.51.100.7")), (3, Some("203.0.113.9")), (4, None)]
+        {
             assert_eq!(forwarded_for(&headers, trusted), wanted.map(|text| text.parse().unwrap()), "{trusted}");
         }
     }

@@ -56,9 +56,8 @@ fn method_name(method: &Method) -> &'static str {
 }
 
 fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let is_plain = |text: &str| {
-        !text.is_empty() && text.len() <= MAX_ID_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic())
-    };
+    let is_plain =
+        |text: &str| !text.is_empty() && text.len() <= MAX_ID_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic());
     let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|text| is_plain(text));
     let made = || EventId::generate(Region::default()).to_string();
     let id = given.map_or_else(made, str::to_owned);

@@ -9,6 +9,7 @@ use utoipa::openapi::{
 };
 
 use crate::error::{CODES, FieldError, Problem};
+use crate::extract::Limit;
 
 /// The media type of errors (RFC 9457).
 const PROBLEM: &str = "application/problem+json";
@@ -32,7 +33,7 @@ const TOKEN: &str = "token";
         (name = "analytics", description = "Who writes most, and where"),
         (name = "operations", description = "Health, metrics, keys, documents"),
     ),
-    components(schemas(Problem, FieldError)),
+    components(schemas(Problem, FieldError, Limit)),
 )]
 struct Whole;
 
@@ -41,7 +42,8 @@ const ALWAYS: [(&str, &str, &str); 2] = [
     ("429", "TooManyRequests", "The user, or the address, asks for more than it may"),
     ("503", "Unavailable", "It cannot be stored or read now; try again, with the same id if there is one"),
 ];
-const WITH_TOKEN: (&str, &str, &str) = ("401", "Unauthenticated", "No access token, or one that is not good (any more)");
+const WITH_TOKEN: (&str, &str, &str) =
+    ("401", "Unauthenticated", "No access token, or one that is not good (any more)");
 const WITH_PATH: (&str, &str, &str) = ("404", "NotFound", "There is nothing, or nothing that the caller may see");
 const WITH_QUERY: (&str, &str, &str) = ("422", "Invalid", "A field or a parameter is well-formed but invalid");
 const WITH_BODY: [(&str, &str, &str); 5] = [
@@ -81,9 +83,12 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 /// Adds what an operation's own description leaves to be understood.
 fn complete(path: &str, operation: &mut Operation) {
     for (status, response) in &mut operation.responses.responses {
-        let is_error = status.starts_with(['4', '5']);
-        if let (true, RefOr::T(response)) = (is_error, response) {
+        let RefOr::T(response) = response else { continue };
+        if status.starts_with(['4', '5']) {
             *response = problem(status, &response.description);
+        }
+        if response.description.is_empty() {
+            response.description = success(status).to_owned();
         }
     }
     let is_of_the_api = path.starts_with("/v1/");
@@ -101,6 +106,15 @@ fn complete(path: &str, operation: &mut Operation) {
         WITH_BODY.into_iter().for_each(|common| add(operation, common));
     }
     ALWAYS.into_iter().for_each(|common| add(operation, common));
+}
+
+/// What a success means that says nothing else.
+fn success(status: &str) -> &'static str {
+    match status {
+        "201" => "It is made",
+        "204" => "It is done",
+        _ => "What was asked for",
+    }
 }
 
 fn has_parameter(operation: &Operation, place: &ParameterIn) -> bool {

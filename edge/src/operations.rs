@@ -84,8 +84,11 @@ async fn readyz(State(edge): State<Arc<Edge>>) -> Result<Answer<Readiness>, ApiE
         answers(edge.blobs.size(nobody)),
     );
     let needed = [("log", log), ("directory", directory), ("history", history)];
-    let errors: Vec<FieldError> =
-        needed.into_iter().filter(|(_, answers)| !answers).map(|(name, _)| missing(name, "it does not answer")).collect();
+    let errors: Vec<FieldError> = needed
+        .into_iter()
+        .filter(|(_, answers)| !answers)
+        .map(|(name, _)| missing(name, "it does not answer"))
+        .collect();
     if !errors.is_empty() {
         return Err(ApiError::not_ready(errors));
     }

@@ -66,10 +66,8 @@ async fn not_allowed(method: Method) -> Response {
 
 /// What browsers are told of every answer. Answers of the API are nobody's to keep.
 async fn guard(mut response: Response) -> Response {
-    const NOSNIFF: (HeaderName, HeaderValue) =
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    const NO_REFERRER: (HeaderName, HeaderValue) =
-        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    const NOSNIFF: (HeaderName, HeaderValue) = (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    const NO_REFERRER: (HeaderName, HeaderValue) = (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     let headers = response.headers_mut();
     for (name, value) in [NOSNIFF, NO_REFERRER] {
         headers.insert(name, value);

@@ -1,1 +1,15 @@
-//! Tests.
+//! The edge through its router, over the embedded stores.
+
+mod analytics;
+mod auth;
+mod conversations;
+mod documents;
+mod harness;
+mod limits;
+mod malformed;
+mod members;
+mod messages;
+mod operations;
+mod recent;
+mod strangers;
+mod users;

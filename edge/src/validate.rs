@@ -45,7 +45,11 @@ pub(crate) fn username(text: &str) -> Result<(), String> {
 pub(crate) fn email(text: &str) -> Result<(), String> {
     let is_clean = text.chars().all(|char| !char.is_control() && !char.is_whitespace());
     let has_parts = text.rsplit_once('@').is_some_and(|(local, domain)| {
-        !local.is_empty() && !local.contains('@') && !domain.is_empty() && !domain.starts_with('.') && !domain.ends_with('.')
+        !local.is_empty()
+            && !local.contains('@')
+            && !domain.is_empty()
+            && !domain.starts_with('.')
+            && !domain.ends_with('.')
     });
     if is_clean && has_parts && text.chars().count() <= EMAIL_CHARACTERS {
         return Ok(());

@@ -83,7 +83,8 @@ mod tests {
     use super::*;
 
     fn passwords(hashes_waiting: usize) -> Passwords {
-        let config = PasswordConfig { memory_kib: 64, iterations: 1, hashes_at_once: 1, hashes_waiting, parallelism: 1 };
+        let config =
+            PasswordConfig { memory_kib: 64, iterations: 1, hashes_at_once: 1, hashes_waiting, parallelism: 1 };
         Passwords::new(&config).unwrap()
     }
 

@@ -85,7 +85,8 @@ impl Tokens {
     pub(crate) fn issue(&self, user: &directory::User, session: SessionId) -> Result<String, ApiError> {
         let iat = Timestamp::now().as_millis() / 1_000;
         let exp = iat + i64::try_from(self.life.as_secs()).unwrap_or(i64::MAX / 2);
-        let claims = Claims { iss: self.issuer.clone(), sub: user.id, sid: session, roles: user.roles.clone(), iat, exp };
+        let claims =
+            Claims { iss: self.issuer.clone(), sub: user.id, sid: session, roles: user.roles.clone(), iat, exp };
         let token = jsonwebtoken::encode(&self.header, &claims, &self.key.encoding).map_err(|error| {
             tracing::error!(%error, "an access token could not be signed");
             ApiError::internal()

@@ -23,10 +23,7 @@ use crate::resources::users::UserBrief;
 use crate::{ApiError, Edge};
 
 pub(crate) fn router() -> OpenApiRouter<Arc<Edge>> {
-    OpenApiRouter::default()
-        .routes(routes!(top_users))
-        .routes(routes!(top_conversations))
-        .routes(routes!(activity))
+    OpenApiRouter::default().routes(routes!(top_users)).routes(routes!(top_conversations)).routes(routes!(activity))
 }
 
 /// How many a ranking shows when no limit is given.

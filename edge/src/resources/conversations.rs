@@ -55,7 +55,7 @@ pub(crate) struct List {
 /// One's conversations: all groups, and the direct ones in which something was said. The one with the latest
 /// activity comes first.
 #[utoipa::path(get, path = "/v1/conversations", tag = "conversations", operation_id = "list_conversations",
-    responses((status = 200, body = Page<Conversation>)))]
+    params(List), responses((status = 200, body = Page<Conversation>)))]
 pub(crate) async fn list(
     State(edge): State<Arc<Edge>>,
     caller: Caller,

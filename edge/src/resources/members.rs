@@ -55,7 +55,7 @@ pub(crate) struct List {
 
 /// The members of a conversation.
 #[utoipa::path(get, path = "/v1/conversations/{conversation}/members", tag = "members",
-    operation_id = "list_members", params(ConversationParam), responses((status = 200, body = Page<Member>)))]
+    operation_id = "list_members", params(ConversationParam, List), responses((status = 200, body = Page<Member>)))]
 pub(crate) async fn list(
     State(edge): State<Arc<Edge>>,
     InConversation { caller, conversation }: InConversation,

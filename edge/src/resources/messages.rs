@@ -132,7 +132,7 @@ pub(crate) enum OrderName {
 
 /// The messages of a conversation, newest first unless asked otherwise.
 #[utoipa::path(get, path = "/v1/conversations/{conversation}/messages", tag = "messages",
-    operation_id = "list_messages", params(ConversationParam), responses((status = 200, body = Page<Message>)))]
+    operation_id = "list_messages", params(ConversationParam, List), responses((status = 200, body = Page<Message>)))]
 pub(crate) async fn list(
     State(edge): State<Arc<Edge>>,
     InConversation { conversation, .. }: InConversation,
@@ -147,8 +147,7 @@ pub(crate) async fn list(
             Order::Asc => after_seq = Some(after_seq.map_or(seq, |after| after.max(seq))),
         }
     }
-    let page =
-        history::Page { before_seq, after_seq, since: list.since, sender: list.sender, order, limit: limit + 1 };
+    let page = history::Page { before_seq, after_seq, since: list.since, sender: list.sender, order, limit: limit + 1 };
     let messages = edge.timeline.messages(conversation, &page).await?;
     Ok(Answer(Page::cut(messages, limit, |last| last.seq).map(Message::from)))
 }

@@ -58,7 +58,7 @@ type Place = (Timestamp, EventId);
 
 /// The direct messages that others sent to the caller, newest first.
 #[utoipa::path(get, path = "/v1/messages/recent", tag = "messages", operation_id = "recent_messages",
-    responses((status = 200, body = Page<Message>)))]
+    params(Recent), responses((status = 200, body = Page<Message>)))]
 pub(crate) async fn recent(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
@@ -133,7 +133,9 @@ impl Search<'_> {
             let messages = self.edge.timeline.messages(conversation, &page).await?;
             let is_last = messages.len() < page.limit;
             page.before_seq = messages.last().map(|message| message.seq);
-            found.extend(messages.into_iter().filter(|message| before.is_none_or(|before| place(message) < before.last)));
+            found.extend(
+                messages.into_iter().filter(|message| before.is_none_or(|before| place(message) < before.last)),
+            );
             if is_last || found.len() >= self.limit {
                 found.truncate(self.limit);
                 return Ok(found);

@@ -51,7 +51,7 @@ pub(crate) struct List {
 }
 
 /// One's sessions that are open, newest first.
-#[utoipa::path(get, path = "/v1/sessions", tag = "sessions", operation_id = "list_sessions",
+#[utoipa::path(get, path = "/v1/sessions", tag = "sessions", operation_id = "list_sessions", params(List),
     responses((status = 200, body = Page<Session>)))]
 pub(crate) async fn list(
     State(edge): State<Arc<Edge>>,

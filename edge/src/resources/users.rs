@@ -123,7 +123,7 @@ pub(crate) struct Search {
 }
 
 /// Finds users by the beginning of their user name or name, in order of their user names.
-#[utoipa::path(get, path = "/v1/users", tag = "users", operation_id = "search_users",
+#[utoipa::path(get, path = "/v1/users", tag = "users", operation_id = "search_users", params(Search),
     responses((status = 200, body = Page<User>)))]
 pub(crate) async fn search(
     State(edge): State<Arc<Edge>>,
@@ -225,7 +225,8 @@ pub(crate) async fn update_me(
 
 fn check(change: &UserChange, name_characters: usize) -> Result<(), ApiError> {
     let mut faults = Faults::default();
-    let optional = |text: &Option<String>, rule: &dyn Fn(&str) -> Result<(), String>| text.as_deref().map_or(Ok(()), rule);
+    let optional =
+        |text: &Option<String>, rule: &dyn Fn(&str) -> Result<(), String>| text.as_deref().map_or(Ok(()), rule);
     faults.check("/username", optional(&change.username, &validate::username));
     faults.check("/name", optional(&change.name, &|text| validate::name(text, name_characters)));
     faults.check("/email", optional(&change.email, &validate::email));

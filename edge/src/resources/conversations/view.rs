@@ -103,13 +103,7 @@ pub(crate) async fn describe(edge: &Edge, user: UserId, active: Vec<Active>) -> 
 }
 
 /// What is known of a conversation of either kind.
-fn blank(
-    conversation: ConversationId,
-    tail: Option<Tail>,
-    epoch: Epoch,
-    mark: u64,
-    unread: Unread,
-) -> Conversation {
+fn blank(conversation: ConversationId, tail: Option<Tail>, epoch: Epoch, mark: u64, unread: Unread) -> Conversation {
     Conversation {
         id: conversation,
         kind: Kind::Group,
