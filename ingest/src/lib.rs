@@ -1,6 +1,66 @@
-//! Ingest: from the log into history, and the directory service.
+//! Ingest: what the log and the directory need beside the edges.
+//!
+//! | part | what it does |
+//! |---|---|
+//! | [`history_worker`] | brings every event of the log into history |
+//! | [`directory_service`] | carries out the commands that edges send, and tells the log what has changed |
+//!
+//! It holds nothing that is not in the stores: where one process ends, the next goes on.
 
 pub mod directory_service;
 mod error;
+pub mod history_worker;
+
+use std::sync::Arc;
+
+use directory::Directory;
+use history::History;
+use log::Log;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 pub use error::{Error, Result};
+
+/// What ingest works on.
+#[derive(Clone)]
+pub struct Seams {
+    /// Where events come from, and where edges ask.
+    pub log: Arc<dyn Log>,
+    /// Where events go.
+    pub history: Arc<dyn History>,
+    /// What edges ask to change.
+    pub directory: Arc<dyn Directory>,
+}
+
+/// Runs all of ingest until `shutdown`; what is in hand is then still brought to its end.
+///
+/// # Errors
+/// When a part is broken so that no further attempt can mend it. All parts have ended by then.
+pub async fn run(seams: Seams, shutdown: CancellationToken) -> Result<()> {
+    let Seams { log, history, directory } = seams;
+    let mut parts = JoinSet::new();
+    // A child, so that the end of one part ends the others and leaves the process to its owner.
+    let stop = shutdown.child_token();
+    parts.spawn(history_worker::run(log.clone(), history, stop.clone()));
+    parts.spawn(directory_service::run(log, directory, stop.clone()));
+    until_first_error(parts, &stop).await
+}
+
+/// Waits for all tasks. The first that fails has the others stopped, and its error is the outcome.
+async fn until_first_error(mut tasks: JoinSet<Result<()>>, stop: &CancellationToken) -> Result<()> {
+    let mut outcome = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        let ended = match ended {
+            Ok(ended) => ended,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        if ended.is_err() {
+            stop.cancel();
+            outcome = outcome.and(ended);
+        }
+    }
+    outcome
+}
+
+#[cfg(test)]
+mod tests;

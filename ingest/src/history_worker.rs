@@ -1,0 +1,140 @@
+//! The history worker: brings every event of the log into history.
+//!
+//! A task for each shard fetches events, stores them, and only then acknowledges them. Whatever breaks in
+//! between, the log gives again what was not acknowledged, and history passes over what it has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use history::History;
+use log::{Consumer, Log};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Error, Result, until_first_error};
+
+/// The name under which the worker reads the log.
+const GROUP: &str = "ingest";
+/// Events that are stored at once. It bounds the memory that they take.
+const BATCH_EVENTS: usize = 1_000;
+/// A batch of at least so many events costs so little per event that the next one need not wait.
+const FULL_ENOUGH_EVENTS: usize = 200;
+/// How long a shard lets events gather after a small batch: each batch costs a wait for the disk. Nobody waits
+/// for it, for whoever reads takes the end of the log as well.
+const GATHER: Duration = Duration::from_millis(20);
+/// The first pause after a failure; each further one is twice as long, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Stores every event of the log in history, until `shutdown`; what is in hand is then still stored. What is
+/// unavailable is tried again for as long as it takes.
+///
+/// # Errors
+/// When something is broken that no further attempt can mend. All shards have ended by then.
+pub async fn run(log: Arc<dyn Log>, history: Arc<dyn History>, shutdown: CancellationToken) -> Result<()> {
+    let mut shards = JoinSet::new();
+    // A child, so that one shard's failure ends the other shards and not the whole process.
+    let stop = shutdown.child_token();
+    for shard in 0..log.layout().shards {
+        let consumer = Consumer { group: GROUP, shard };
+        let shard = Shard { log: log.clone(), history: history.clone(), consumer, stop: stop.clone() };
+        shards.spawn(shard.run());
+    }
+    until_first_error(shards, &stop).await
+}
+
+/// One shard of the log on its way into history.
+struct Shard {
+    log: Arc<dyn Log>,
+    history: Arc<dyn History>,
+    consumer: Consumer,
+    stop: CancellationToken,
+}
+
+impl Shard {
+    async fn run(self) -> Result<()> {
+        let shard = self.consumer.shard;
+        let mut failures = Failures::default();
+        while !self.stop.is_cancelled() {
+            let error = match self.follow(&mut failures).await {
+                Ok(()) => break,
+                Err(error) if is_passing(&error) => error,
+                Err(error) => return Err(error),
+            };
+            // Once for a whole row of failures: the gauge of the lag tells how it goes on.
+            if failures.in_a_row == 0 {
+                tracing::warn!(shard, %error, "events could not be brought into history; trying again until they can");
+            }
+            self.report_lag().await;
+            self.rest(failures.next_pause()).await;
+        }
+        Ok(())
+    }
+
+    /// Stores from where the log was last told that it is stored, until stopped.
+    async fn follow(&self, failures: &mut Failures) -> Result<()> {
+        self.log.resume(self.consumer).await?;
+        while let Some(fetched) = self.stop.run_until_cancelled(self.log.fetch(self.consumer, BATCH_EVENTS)).await {
+            let (entries, began) = (fetched?, Instant::now());
+            let Some(last) = entries.last() else { continue };
+            self.history.store(&entries).await?;
+            self.log.ack(self.consumer, last.position.seq).await?;
+            self.report(entries.len(), began).await;
+            failures.end(self.consumer.shard);
+            if entries.len() < FULL_ENOUGH_EVENTS {
+                self.rest(GATHER.saturating_sub(began.elapsed())).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn report(&self, events: usize, began: Instant) {
+        metrics::counter!("rookery_ingest_events_total").increment(events as u64);
+        metrics::histogram!("rookery_ingest_batch_seconds").record(began.elapsed());
+        self.report_lag().await;
+    }
+
+    async fn report_lag(&self) {
+        // A lag that cannot be asked for stays as it was: the next attempt tells the same trouble.
+        if let Ok(lag) = self.log.lag(self.consumer).await {
+            let shard = self.consumer.shard.to_string();
+            metrics::gauge!("rookery_consumer_lag_events", "group" => GROUP, "shard" => shard).set(lag.events as f64);
+        }
+    }
+
+    /// Waits, but not when the worker is to stop.
+    async fn rest(&self, pause: Duration) {
+        self.stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+    }
+}
+
+/// Failures with no success between them.
+#[derive(Default)]
+struct Failures {
+    in_a_row: u32,
+}
+
+impl Failures {
+    fn next_pause(&mut self) -> Duration {
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.in_a_row.min(16)).min(LONGEST_PAUSE);
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        pause
+    }
+
+    fn end(&mut self, shard: u16) {
+        let failures = std::mem::take(&mut self.in_a_row);
+        if failures > 0 {
+            tracing::info!(shard, failures, "events go into history again");
+        }
+    }
+}
+
+/// Whether another attempt may help.
+fn is_passing(error: &Error) -> bool {
+    matches!(error, Error::Log(log::Error::Unavailable(_)) | Error::History(history::Error::Unavailable(_)))
+}
+
+#[cfg(test)]
+mod tests;
