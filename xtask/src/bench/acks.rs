@@ -38,7 +38,7 @@ pub(super) fn measure(bench: &mut Bench, table: &mut Table) -> Result<()> {
 /// Appends to a log of its own, opened as the server opens its.
 fn bare_appends(bench: &Bench) -> Result<f64> {
     let data = bench.root.join("target/bench/append");
-    let mut append = process::on_core(SERVER_CORE, bench.root.join("target/release/examples/append"));
+    let mut append = process::on_core(SERVER_CORE, bench.root.join("target/release/examples/bare_appends"));
     append.arg(data).arg(SENDERS.to_string()).arg(bench.seconds.to_string());
     shell::output(&mut append)?.trim().parse().context("appends/s")
 }
