@@ -1,0 +1,202 @@
+//! The built-in page in a real browser: what people see of Rookery, from signing up to the counts.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "browser/chromium.rs"]
+mod chromium;
+
+use chromium::{Browser, Window};
+use serde_json::json;
+
+const DESK: (u32, u32) = (1280, 800);
+const PHONE: (u32, u32) = (390, 844);
+const PASSWORD: &str = "five small rooks";
+
+/// Where the server under test is.
+async fn server_url() -> String {
+    #[expect(clippy::disallowed_methods, reason = "until the testkit starts a server")]
+    std::env::var("ROOKERY_URL").expect("ROOKERY_URL names a running server")
+}
+
+async fn sign_up(window: &Window<'_>, username: &str, name: &str) {
+    window.click(".auth button", "Sign up").await;
+    window.sees("h1", "Create your account").await;
+    window.types("#field-username", username).await;
+    window.types("#field-name", name).await;
+    window.types("#field-email", &format!("{username}@example.org")).await;
+    window.types("#field-new_password", PASSWORD).await;
+    window.click("button[type=submit]", "Sign up").await;
+    window.sees(".me", name).await;
+}
+
+async fn write(window: &Window<'_>, text: &str) {
+    window.types(".composer textarea", &format!("{text}\u{e007}")).await;
+}
+
+/// Ana begins a group with nobody in it and invites Ben.
+async fn gather(ana: &Window<'_>, ben: &Window<'_>) {
+    ana.click("button[aria-label='New group']", "").await;
+    ana.types("#group-name", "Weekend hike").await;
+    ana.click("button[type=submit]", "Create group").await;
+    ana.sees(".chat-title", "Weekend hike").await;
+    ana.sees(".chat-subtitle", "1 member").await;
+    ana.click(".chat-head a[aria-label='Details']", "").await;
+    ana.click(".details .button", "Invite people").await;
+    ana.types("dialog input[type=search]", "ben").await;
+    ana.click("dialog .person", "Ben Okafor").await;
+    ana.sees("dialog .chip", "Ben Okafor").await;
+    ana.click("dialog button[type=submit]", "Invite").await;
+    ana.sees(".member", "Ben Okafor").await;
+    ana.sees(".chat-subtitle", "2 members").await;
+    ana.click(".details a", "").await;
+    ben.sees(".conversation", "Weekend hike").await;
+}
+
+async fn a_message_crosses_both_ways(ana: &Window<'_>, ben: &Window<'_>) {
+    write(ana, "Is the hut open?").await;
+    ana.sees(".message.is-own.is-sent", "Is the hut open?").await;
+    ben.sees(".conversation.is-unread", "Ana Lindqvist: Is the hut open?").await;
+    ben.sees(".conversation .badge", "1").await;
+    ben.click(".conversation", "Weekend hike").await;
+    ben.sees(".message.is-other", "Is the hut open?").await;
+    ben.sees_no(".conversation .badge", "1").await;
+    ben.types(".composer textarea", "Until the").await;
+    ana.sees(".chat-subtitle", "Ben Okafor is typing…").await;
+    ben.types(".composer textarea", " first snow\u{e008}\u{e007}\u{e008}second line\u{e007}").await;
+    ana.sees(".message.is-other", "Until the first snow\nsecond line").await;
+    ana.sees_no(".chat-subtitle", "typing").await;
+}
+
+async fn an_edit_and_a_deletion_show_up(ana: &Window<'_>, ben: &Window<'_>) {
+    write(ana, "Who drvies?").await;
+    ana.points_at(".message.is-own.is-sent", "Who drvies?").await;
+    ana.click(".message.is-last button[aria-label='Edit']", "").await;
+    ana.sees(".edit-banner", "Editing").await;
+    ana.run("document.querySelector('.composer textarea').value = ''", vec![]).await;
+    write(ana, "Who drives?").await;
+    ben.sees(".message.is-other", "Who drives?").await;
+    ben.sees(".message.is-other .message-meta", "edited").await;
+    ben.sees_no(".message", "drvies").await;
+
+    write(ana, "I do not").await;
+    ben.sees(".message", "I do not").await;
+    ana.points_at(".message.is-own.is-sent", "I do not").await;
+    ana.click(".message.is-last button[aria-label='Delete']", "").await;
+    ana.click("dialog .button-danger", "Delete").await;
+    ben.sees(".message.is-deleted", "Message deleted").await;
+    ben.sees_no(".message", "I do not").await;
+    ana.sees_no(".message", "I do not").await;
+}
+
+async fn the_counts_follow_without_a_reload(ana: &Window<'_>, ben: &Window<'_>) {
+    ana.run("window.isSamePage = true", vec![]).await;
+    ana.click(".foot-link", "Top five").await;
+    ana.sees("#top-users .rank", "Ana Lindqvist").await;
+    ana.sees("#top-users .rank:nth-child(1) .rank-count", "3").await;
+    ana.sees("#top-users .rank:nth-child(2) .rank-count", "1").await;
+    ana.sees("#top-chats .rank", "Weekend hike").await;
+    ana.sees("#top-chats .rank-count", "4").await;
+    for number in 1..=3 {
+        write(ben, &format!("I have room for {number}")).await;
+    }
+    ana.sees("#top-users .rank:nth-child(1)", "Ben Okafor").await;
+    ana.sees("#top-users .rank:nth-child(1) .rank-count", "4").await;
+    ana.sees("#top-chats .rank-count", "7").await;
+    assert_eq!(ana.run("return window.isSamePage === true", vec![]).await, json!(true), "the page was not loaded anew");
+
+    let tomorrow = "const at = new Date(Date.now() + 864e5); const field = document.querySelector('#top-start'); \
+         field.value = at.toISOString().slice(0, 16); field.dispatchEvent(new Event('change'))";
+    ana.run(tomorrow, vec![]).await;
+    ana.sees("#top-users", "No messages in this time.").await;
+    ana.sees("#top-chats", "No messages in this time.").await;
+    ana.click(".preset", "Last hour").await;
+    ana.sees("#top-chats .rank-count", "7").await;
+}
+
+/// The page asked nobody but its own server, and had nothing to complain of.
+async fn all_was_well(browser: &Browser, windows: &[&Window<'_>], url: &str) {
+    let requested = browser.requested().await;
+    let own = url.trim_start_matches("http");
+    let is_own = |address: &str| {
+        address.strip_prefix("http").or(address.strip_prefix("ws")).is_some_and(|rest| rest.starts_with(own))
+    };
+    let foreign: Vec<_> = requested.iter().filter(|address| !is_own(address)).collect();
+    assert!(foreign.is_empty(), "requests to others: {foreign:?}");
+    assert!(requested.iter().any(|address| address.ends_with("/web/app.js")), "requests are seen at all");
+    assert!(requested.iter().any(|address| address.starts_with("ws:")), "WebSockets are seen at all");
+
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+    for window in windows {
+        window.run("console.error('a complaint of the test')", vec![]).await;
+    }
+    assert_eq!(browser.complaints().await.len(), windows.len(), "complaints are seen in every window");
+}
+
+#[tokio::test]
+async fn two_users_chat_in_two_windows_and_the_counts_follow() {
+    let url = server_url().await;
+    let browser = Browser::start().await;
+    let ana = browser.open(&url, DESK).await;
+    let ben = browser.open(&url, DESK).await;
+    sign_up(&ana, "ana", "Ana Lindqvist").await;
+    sign_up(&ben, "ben", "Ben Okafor").await;
+
+    gather(&ana, &ben).await;
+    a_message_crosses_both_ways(&ana, &ben).await;
+    an_edit_and_a_deletion_show_up(&ana, &ben).await;
+    the_counts_follow_without_a_reload(&ana, &ben).await;
+
+    all_was_well(&browser, &[&ana, &ben], &url).await;
+    browser.quit().await;
+}
+
+#[tokio::test]
+async fn a_phone_shows_the_list_or_a_chat_and_leads_back() {
+    let url = server_url().await;
+    let browser = Browser::start().await;
+    let window = browser.open(&url, PHONE).await;
+    sign_up(&window, "cleo", "Cléo Marchand").await;
+    window.sees(".list-empty", "No conversations yet").await;
+    window.click(".list-empty button", "New group").await;
+    window.types("#group-name", "Notes").await;
+    window.click("button[type=submit]", "Create group").await;
+    window.sees(".chat-title", "Notes").await;
+    window.sees_no(".sidebar", "").await;
+    write(&window, &"averyveryverylongword".repeat(20)).await;
+    window.sees(".message.is-sent", "averyveryverylongword").await;
+    let (room, drawn) = window.widths().await;
+    assert_eq!((room, drawn), (u64::from(PHONE.0), u64::from(PHONE.0)), "nothing sticks out to the side");
+
+    window.click(".chat-head .back", "").await;
+    window.sees(".conversation", "You: averyveryverylongword").await;
+    window.sees_no(".chat", "").await;
+    window.click(".conversation", "Notes").await;
+    window.sees(".message", "averyveryverylongword").await;
+    window.resizes(DESK).await;
+    window.sees(".conversation", "Notes").await;
+    window.sees(".chat-title", "Notes").await;
+
+    all_was_well(&browser, &[&window], &url).await;
+    browser.quit().await;
+}
+
+#[tokio::test]
+async fn what_the_server_refuses_is_said_beside_the_field() {
+    let url = server_url().await;
+    let browser = Browser::start().await;
+    let window = browser.open(&url, DESK).await;
+    window.click(".auth button", "Sign up").await;
+    window.types("#field-username", "d!").await;
+    window.types("#field-email", "nowhere").await;
+    window.types("#field-new_password", "short").await;
+    window.click("button[type=submit]", "Sign up").await;
+    window.sees(".field.is-invalid:has(#field-username) .field-note", "3 to 32").await;
+    window.sees(".field.is-invalid:has(#field-email) .field-note", "email").await;
+    window.sees(".field.is-invalid:has(#field-new_password) .field-note", "8").await;
+    window.click(".auth button", "Log in").await;
+    window.types("#field-login", "nobody").await;
+    window.types("#field-password", PASSWORD).await;
+    window.click("button[type=submit]", "Log in").await;
+    window.sees(".form-problem", "do not belong together").await;
+    browser.quit().await;
+}
