@@ -65,7 +65,7 @@ class Session {
       this.socket.post({ type: "resume", positions: this.store.positions() });
       this.store.loadConversations();
     } else if (frame.type === "resumed") {
-      if (!frame.complete) this.store.rereadAll();
+      if (!frame.complete) this.store.reread(frame.incomplete || [{}]);
     } else {
       this.store.receive(frame);
     }
@@ -96,14 +96,15 @@ class Session {
   }
 
   #connectionChanged() {
-    clearTimeout(this.announcing);
     const { state } = this.socket;
     this.root.dataset.connection = state;
     if (state === "live") {
+      clearTimeout(this.announcing);
+      this.announcing = undefined;
       this.banner.hidden = true;
       return;
     }
-    this.announcing = setTimeout(() => {
+    this.announcing ??= setTimeout(() => {
       this.banner.textContent = navigator.onLine ? "Connection lost. Reconnecting…" : "You are offline. What you write is sent when you are back.";
       this.banner.hidden = false;
     }, QUIET_MS);

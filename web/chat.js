@@ -159,7 +159,7 @@ export class ChatView {
     this.#drawStart(thread, wanted.length);
     if (thread.items.length > 0) this.#countMissed(thread);
     if (this.#isAtEnd) this.#toEnd();
-    else if (anchor) this.scroller.scrollTop += this.#rows.get(anchor.key) ? this.#rows.get(anchor.key).node.offsetTop - anchor.top : 0;
+    else if (anchor && rows.has(anchor.key)) this.scroller.scrollTop += rows.get(anchor.key).node.offsetTop - anchor.top;
     this.#loadIfNear(thread);
     this.markRead();
   }
@@ -175,11 +175,12 @@ export class ChatView {
     this.start.replaceChildren(content);
   }
 
-  /** The first row on screen, to hold it in place while rows above it come and go. */
+  /** The first message on screen, to hold it in place while rows above it come and go. Marks may move past it. */
   #anchor() {
     const top = this.scroller.scrollTop;
     for (const [key, { node }] of this.#rows) {
-      if (node.offsetTop + node.offsetHeight > top) return { key, top: node.offsetTop };
+      const isMessage = node.classList.contains("message");
+      if (isMessage && node.offsetTop + node.offsetHeight > top) return { key, top: node.offsetTop };
     }
     return null;
   }

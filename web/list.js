@@ -111,7 +111,8 @@ export class ListView {
     const peer = store.peerOf(conversation);
     const typing = store.typing(conversation.id);
     const preview = typing.length > 0 ? `${store.userName(typing[0])} is typing…` : previewOf(store, conversation);
-    const time = shortTime(lastActivity(conversation));
+    const at = lastActivity(conversation);
+    const time = at ? shortTime(at) : "";
     const picture = peer ? (store.user(peer) || {}).picture : undefined;
     const signature = JSON.stringify([name, preview, time, conversation.unread, typing.length > 0, picture]);
     const known = this.#rows.get(conversation.id);
@@ -125,7 +126,7 @@ export class ListView {
       el(
         "span",
         { class: "conversation-lines" },
-        el("span", { class: "conversation-line" }, el("span", { class: "conversation-name", text: name }), el("time", { class: "conversation-time", datetime: lastActivity(conversation), text: time })),
+        el("span", { class: "conversation-line" }, el("span", { class: "conversation-name", text: name }), el("time", { class: "conversation-time", datetime: at || undefined, text: time })),
         el("span", { class: "conversation-line" }, el("span", { class: typing.length > 0 ? "conversation-preview is-typing" : "conversation-preview", text: preview }), badge),
       ),
     );

@@ -6,6 +6,8 @@ import { newId } from "/web/format.js";
 import { messageOf } from "/web/thread.js";
 
 const MAX_ATTEMPTS = 5;
+/** Without any answer it is worth while to wait for longer: some ten minutes in all. */
+const MAX_UNANSWERED = 25;
 const MAX_WAIT_MS = 30_000;
 
 /** Emits `change` with the conversation's id. */
@@ -80,7 +82,8 @@ export class Outbox extends EventTarget {
       this.#remove(entry);
       this.store.putMessage(message);
     } catch (problem) {
-      if (problem.isPassing && entry.attempts < MAX_ATTEMPTS) await this.#pause(entry, problem);
+      const most = problem.status === 0 ? MAX_UNANSWERED : MAX_ATTEMPTS;
+      if (problem.isPassing && entry.attempts < most) await this.#pause(entry, problem);
       else entry.problem = problem;
     }
     this.#changed(entry.conversation);
@@ -94,7 +97,7 @@ export class Outbox extends EventTarget {
 
   /** Waits as long as the server asks, or longer each time; a returning connection ends the wait. */
   #pause(entry, problem) {
-    const bound_ms = Math.min(MAX_WAIT_MS, 500 * 2 ** entry.attempts);
+    const bound_ms = Math.min(MAX_WAIT_MS, 500 * 2 ** Math.min(entry.attempts, 10));
     const wait_ms = Math.max(problem.retry_after_ms, Math.random() * bound_ms);
     return new Promise((resolve) => {
       const wake = () => {

@@ -99,7 +99,8 @@ export class Socket extends EventTarget {
     if (frame.type === "ack") {
       this.#settle(frame.ref, ({ resolve }) => resolve(frame));
     } else if (frame.type === "error" && frame.ref) {
-      const problem = new Problem(statusOf(frame.code), frame, (frame.retry_after_ms || 0) / 1000);
+      // What may be tried again says when; anything else fails for good.
+      const problem = new Problem(frame.retry_after_ms ? 503 : 422, frame, (frame.retry_after_ms || 0) / 1000);
       this.#settle(frame.ref, ({ reject }) => reject(problem));
     } else {
       if (frame.type === "hello") this.#greeted(frame);
@@ -167,9 +168,4 @@ export class Socket extends EventTarget {
 
 function noAnswer() {
   return new Problem(0, { code: "offline", detail: "No answer came." });
-}
-
-function statusOf(code) {
-  if (code === "unavailable") return 503;
-  return code === "rate_limited" || code === "too_many_requests" ? 429 : 422;
 }

@@ -3,6 +3,8 @@
 import { pathOf, request, withQuery } from "/web/api.js";
 import { Thread, changeMessage, messageOf } from "/web/thread.js";
 
+/** A direct conversation that has just been opened and holds nothing yet stands first. */
+const NEVER = "9999";
 const LIST_PAGE = 100;
 const MAX_LIST_PAGES = 5;
 const EVENTS_PAGE = 100;
@@ -12,6 +14,8 @@ const MAX_REPAIR_PAGES = 20;
 const MAX_HELD_FRAMES = 1000;
 /** Conversations whose messages are kept after they were left. */
 const MAX_THREADS = 20;
+const MAX_MEETINGS = 3;
+const MEET_AGAIN_MS = 1500;
 const REPAIR_AGAIN_MS = 5000;
 const TYPING_MS = 6000;
 
@@ -49,7 +53,8 @@ export class Store extends EventTarget {
 
   /** All conversations, latest activity first. */
   sorted() {
-    return [...this.conversations.values()].sort((one, other) => (lastActivity(one) < lastActivity(other) ? 1 : -1));
+    const place = (conversation) => lastActivity(conversation) || NEVER;
+    return [...this.conversations.values()].sort((one, other) => (place(one) < place(other) ? 1 : -1));
   }
 
   /** Messages that were not read, in all conversations. */
@@ -92,8 +97,9 @@ export class Store extends EventTarget {
   /** Takes a conversation as the server tells it; gives it as it is held. */
   #take(fetched) {
     const held = this.conversations.get(fetched.id);
-    const position = { epoch: "", seq: 0, ...fetched.position };
-    const fresh = { ...fetched, position, unread: fetched.unread || 0, summary_seq: position.seq };
+    const { position, peer } = fetched;
+    const fresh = { ...fetched, summary_seq: position.seq };
+    if (peer && !this.users.get(peer.id)) this.addUsers([peer]);
     if (!held) {
       this.conversations.set(fresh.id, fresh);
       this.#nameIt(fresh);
@@ -214,6 +220,7 @@ export class Store extends EventTarget {
     const reading = thread.loadOlder();
     this.#emit("thread", id);
     await reading;
+    if (thread.problem && thread.problem.status === 404) this.#forget(id);
     this.#emit("thread", id);
   }
 
@@ -237,9 +244,11 @@ export class Store extends EventTarget {
     return Object.fromEntries(known.map(({ id, position }) => [id, position]));
   }
 
-  /** Reads all held messages anew: the server could not tell what happened meanwhile. */
-  rereadAll() {
-    for (const thread of this.#threads.values()) if (thread.isLoaded) this.#reread(thread);
+  /** Reads held messages anew where the server could not tell all that happened; without a conversation, everywhere. */
+  reread(incomplete) {
+    const named = new Set(incomplete.map(({ conversation }) => conversation));
+    const isConcerned = ({ conversation, isLoaded }) => isLoaded && (named.has(undefined) || named.has(conversation));
+    for (const thread of [...this.#threads.values()].filter(isConcerned)) this.#reread(thread);
   }
 
   // Live.
@@ -255,7 +264,7 @@ export class Store extends EventTarget {
     if (frame.event.kind === "message") this.#emit("message", frame.at);
     const conversation = this.conversations.get(frame.conversation);
     if (!conversation) {
-      this.fetchConversation(frame.conversation);
+      this.#meet(frame.conversation, MAX_MEETINGS);
       return;
     }
     const repair = this.#repairs.get(conversation.id);
@@ -265,9 +274,16 @@ export class Store extends EventTarget {
       return;
     }
     const { epoch, seq } = conversation.position;
-    if (epoch && epoch !== frame.epoch) this.#repair(conversation, true);
+    if (epoch !== frame.epoch) this.#repair(conversation, true);
     else if (frame.prev > seq) this.#repair(conversation, false, frame);
     else if (frame.seq > seq) this.#apply(conversation, frame);
+  }
+
+  /** A conversation that is new to us. The server may need a moment to know that we are in it, wherever we ask. */
+  async #meet(id, attempts) {
+    const conversation = await this.fetchConversation(id);
+    if (conversation || attempts <= 1 || this.#isClosed) return;
+    setTimeout(() => this.conversations.has(id) || this.#meet(id, attempts - 1), MEET_AGAIN_MS);
   }
 
   #apply(conversation, frame) {
@@ -405,7 +421,7 @@ export class Store extends EventTarget {
   }
 }
 
-/** When something last happened in a conversation that its row should tell. */
+/** When something last happened in a conversation that its row should tell; empty when nothing has. */
 export function lastActivity({ last_message, created_at }) {
   return last_message ? last_message.created_at : created_at || "";
 }

@@ -4,8 +4,11 @@
 
 #[path = "browser/chromium.rs"]
 mod chromium;
+#[path = "browser/relay.rs"]
+mod relay;
 
 use chromium::{Browser, Window};
+use relay::Relay;
 use serde_json::json;
 
 const DESK: (u32, u32) = (1280, 800);
@@ -147,6 +150,40 @@ async fn two_users_chat_in_two_windows_and_the_counts_follow() {
     the_counts_follow_without_a_reload(&ana, &ben).await;
 
     all_was_well(&browser, &[&ana, &ben], &url).await;
+    browser.quit().await;
+}
+
+#[tokio::test]
+async fn what_is_written_while_the_connection_is_lost_arrives_once() {
+    let url = server_url().await;
+    let relay = Relay::start(&url).await;
+    let browser = Browser::start().await;
+    let ana = browser.open(&relay.url(), DESK).await;
+    let ben = browser.open(&url, DESK).await;
+    sign_up(&ana, "ana_in_the_tunnel", "Ana Lindqvist").await;
+    sign_up(&ben, "ben_in_the_sun", "Ben Okafor").await;
+    gather(&ana, &ben).await;
+    ben.click(".conversation", "Weekend hike").await;
+    write(&ana, "before the tunnel").await;
+    ben.sees(".message.is-other", "before the tunnel").await;
+
+    relay.cut();
+    ana.sees(".connection", "Connection lost").await;
+    write(&ana, "in the tunnel").await;
+    ana.sees(".message.is-sending", "in the tunnel").await;
+    write(&ben, "in the sun").await;
+    ben.sees(".message.is-own.is-sent", "in the sun").await;
+    ben.sees_no(".message", "in the tunnel").await;
+
+    relay.mend();
+    ana.sees(".message.is-other", "in the sun").await;
+    ben.sees(".message.is-other", "in the tunnel").await;
+    ana.sees(".message.is-own.is-sent", "in the tunnel").await;
+    ana.sees_no(".connection", "").await;
+    let texts = "return [...document.querySelectorAll('.message-text')].map((node) => node.innerText)";
+    let wanted = json!(["before the tunnel", "in the sun", "in the tunnel"]);
+    assert_eq!(ana.run(texts, vec![]).await, wanted);
+    assert_eq!(ben.run(texts, vec![]).await, wanted);
     browser.quit().await;
 }
 
