@@ -39,6 +39,7 @@ async fn main() -> Outcome<()> {
 
 /// Records the facts in batches into a new store, and asks it questions.
 async fn fill(facts: &[Fact], batch: usize, name: &str) -> Outcome<()> {
+    // Here, and not where temporary files lie: that may be memory, which syncs for nothing.
     let folder = tempfile::tempdir_in(".")?;
     let began = Instant::now();
     let store = analytics::open(&Config::default(), folder.path()).await?;

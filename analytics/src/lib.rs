@@ -123,8 +123,9 @@ pub enum Bucket {
 /// Exact counts over messages. Cheap to share; every method may be called from many tasks at once.
 #[async_trait]
 pub trait Analytics: Send + Sync + 'static {
-    /// Records a range, durably on return, if it begins where the last range of its shard ended; else
-    /// [`Error::OutOfStep`], and nothing is recorded. A range is recorded whole or not at all.
+    /// Records a range, durably on return, if it begins where the last range of its shard ended and does not
+    /// end before it begins; else [`Error::OutOfStep`], and nothing is recorded. A range is recorded whole or
+    /// not at all, also when the call is given up. No answer sees a part of one.
     async fn record(&self, range: Range<'_>) -> Result<()>;
 
     /// Where the last recorded range of a shard ended, 0 when there is none.
@@ -142,7 +143,8 @@ pub trait Analytics: Send + Sync + 'static {
     ) -> Result<Vec<Ranked<ConversationId>>>;
 
     /// Messages per hour or day, oldest first, keyed by each step's beginning; steps without messages are left
-    /// out. At most `limit` steps, beginning at or after the filter's start.
+    /// out. At most `limit` steps. The steps at both ends of the filter's range count only what lies in it, so
+    /// all steps sum up to [`Analytics::total`]; the first one may begin before the range does.
     async fn activity(&self, filter: &Filter, bucket: Bucket, limit: usize) -> Result<Vec<Ranked<Timestamp>>>;
 
     /// How many messages there are in all.

@@ -68,7 +68,9 @@ impl Faulty {
     }
 
     async fn wait_until(&self, is_so: impl FnMut(&Seen) -> bool) {
-        self.seen.subscribe().wait_for(is_so).await.unwrap();
+        let mut seen = self.seen.subscribe();
+        let waited = timeout(Duration::from_secs(60), seen.wait_for(is_so)).await;
+        waited.expect("the worker has come to a halt").unwrap();
     }
 }
 
@@ -293,12 +295,16 @@ async fn a_large_backlog_is_recorded_in_few_ranges() {
 #[tokio::test]
 async fn a_store_that_fails_for_a_while_loses_and_repeats_nothing() {
     let mut scene = Scene::new().await;
-    scene.store.will([Fault::Refused, Fault::AnswerLost, Fault::Refused, Fault::Overtaken, Fault::AnswerLost]);
+    let faults = [Fault::Refused, Fault::AnswerLost, Fault::Refused, Fault::Overtaken, Fault::AnswerLost];
+    scene.store.will(faults);
     let running = scene.start();
-    for _ in 0..4 {
+    // Each time there is something new beside what failed.
+    for calls in 1..=faults.len() as u64 {
         scene.send(50).await;
-        scene.wait_until_counted().await;
+        scene.store.wait_until(|seen| seen.calls >= calls).await;
     }
+    scene.send(50).await;
+    scene.wait_until_counted().await;
     running.stop().await;
     scene.check().await;
 }
