@@ -1,1 +1,45 @@
-//! rookery
+//! The program around the roles: arguments, configuration, telemetry, and what starts and stops what.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`args`] | the command line |
+//! | [`config`] | defaults < `rookery.toml` < environment < command line |
+//! | [`telemetry`] | logs and metrics |
+//! | [`stores`] | opens what stands behind the five seams |
+//! | [`roles`] | runs any set of roles until told to stop |
+//! | [`commands`] | `config`, `migrate`, `grant` |
+
+pub mod args;
+pub mod commands;
+pub mod config;
+pub mod roles;
+pub mod stores;
+pub mod telemetry;
+
+use std::collections::BTreeSet;
+
+use args::{Args, Command};
+use roles::Role;
+
+/// Carries out a command line.
+///
+/// # Errors
+/// What stopped it, for people.
+pub fn main(args: Args) -> anyhow::Result<()> {
+    let config = config::load(&args)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let roles = match &args.command {
+        Some(Command::Config) => {
+            commands::print_config(&config);
+            return Ok(());
+        }
+        Some(Command::Migrate) => return runtime.block_on(commands::migrate(&config)),
+        Some(Command::Grant { login, roles }) => return runtime.block_on(commands::grant(&config, login, roles)),
+        Some(Command::Edge) => BTreeSet::from([Role::Edge]),
+        Some(Command::Ingest) => BTreeSet::from([Role::Ingest]),
+        Some(Command::Analytics) => BTreeSet::from([Role::Analytics]),
+        None => Role::ALL.into(),
+    };
+    telemetry::init(&config.telemetry)?;
+    runtime.block_on(roles::serve(config, roles))
+}

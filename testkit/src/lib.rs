@@ -1,1 +1,54 @@
-//! testkit
+//! A whole cluster in a test: any split of roles, and clients that speak to it over the network.
+//!
+//! A scenario is an async function that takes a [`Cluster`]; [`scenarios!`] makes a test of it for every shape
+//! of cluster.
+
+mod cluster;
+mod http;
+mod process;
+mod socket;
+
+pub use cluster::{Cluster, config};
+pub use http::{Answer, Client, PASSWORD};
+pub use process::Process;
+pub use socket::Socket;
+
+use std::time::Duration;
+
+/// How long anything may take that a test waits for. Long, for machines are busy; a test that passes never
+/// waits so long.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks again and again until the answer is `Some`.
+///
+/// # Panics
+/// When it is still `None` after [`PATIENCE`].
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let began = tokio::time::Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(began.elapsed() < PATIENCE, "{what} did not come about within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Makes a test of each scenario for every shape of cluster: all roles in one, and split.
+#[macro_export]
+macro_rules! scenarios {
+    ($($name:ident),+ $(,)?) => {
+        mod all_roles_in_one {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(&$crate::Cluster::all().await).await;
+            })+
+        }
+        mod split_roles {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(&$crate::Cluster::split().await).await;
+            })+
+        }
+    };
+}

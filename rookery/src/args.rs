@@ -1,0 +1,69 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// A chat back end: one process on a laptop, a cluster in several regions.
+///
+/// Without a command every role runs in this process, on stores in the data folder.
+#[derive(Debug, Parser)]
+#[command(name = "rookery", version)]
+pub struct Args {
+    /// The folder of the embedded stores [default: rookery-data]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+    /// The configuration [default: rookery.toml, if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where clients connect [default: 127.0.0.1:8080]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// What to do instead of running every role
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do instead of running every role.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run an edge: REST and WebSocket
+    Edge,
+    /// Run ingest: log to history, and the directory service
+    Ingest,
+    /// Run the analytics worker: log to counts
+    Analytics,
+    /// Print the effective configuration
+    Config,
+    /// Bring every store to the present schema
+    Migrate,
+    /// Give a user exactly these roles
+    Grant {
+        /// A user name or an email address
+        login: String,
+        /// The roles; none takes all away
+        roles: Vec<GrantedRole>,
+    },
+}
+
+/// A role that can be granted.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum GrantedRole {
+    /// Grants roles
+    Operator,
+    /// Sees all names, and direct conversations, in analytics
+    Analyst,
+    /// Sends messages with senders and times of its own
+    Import,
+}
+
+impl From<GrantedRole> for directory::Role {
+    fn from(role: GrantedRole) -> Self {
+        match role {
+            GrantedRole::Operator => Self::Operator,
+            GrantedRole::Analyst => Self::Analyst,
+            GrantedRole::Import => Self::Import,
+        }
+    }
+}

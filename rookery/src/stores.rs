@@ -1,0 +1,46 @@
+//! Opens what stands behind the five seams.
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+use crate::config::Config;
+
+/// What stands behind the five seams, and the lock on the data folder.
+pub struct Stores {
+    /// Handles for the roles.
+    pub seams: edge::Seams,
+    /// Held as long as the stores are open.
+    _lock: File,
+}
+
+/// Opens every store, at the same time, and brings its schema up to date.
+///
+/// # Errors
+/// When another process uses the data folder, or a store does not open.
+pub async fn open(config: &Config) -> anyhow::Result<Stores> {
+    std::fs::create_dir_all(&config.data).with_context(|| format!("{} cannot be made", config.data.display()))?;
+    let lock = lock(&config.data)?;
+    let region = config.edge.region.number;
+    let data = config.data.as_path();
+    let (log, directory, history, analytics, blobs) = tokio::try_join!(
+        async { log::open(&config.log, data, region).await.context("the log does not open") },
+        async { directory::open(&config.directory, data).await.context("the directory does not open") },
+        async { history::open(&config.history, data).await.context("history does not open") },
+        async { analytics::open(&config.analytics, data).await.context("analytics does not open") },
+        async { blobs::open(&config.blobs, data).await.context("the blob store does not open") },
+    )?;
+    Ok(Stores { seams: edge::Seams { log, directory, history, analytics, blobs, metrics: None }, _lock: lock })
+}
+
+/// One process uses a data folder at a time: embedded stores are not made for more.
+fn lock(data: &Path) -> anyhow::Result<File> {
+    let path = data.join("rookery.lock");
+    let file = File::create(&path).with_context(|| format!("{} cannot be written", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!("another rookery process is using {}", data.display()),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("{} cannot be locked", path.display())),
+    }
+}

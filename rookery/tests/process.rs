@@ -1,0 +1,94 @@
+//! The program as an operator meets it.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use testkit::Process;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_rookery");
+
+fn run(data: &Path, args: &[&str]) -> Output {
+    Command::new(PROGRAM).arg("--data").arg(data).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_on_the_same_folder_is_refused_clearly() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let first = Process::start(PROGRAM, &data).await;
+    let second = run(&data, &["--listen", "127.0.0.1:0"]);
+    assert!(!second.status.success());
+    let said = text(&second.stderr);
+    assert!(said.contains("another rookery process is using") && said.contains(data.to_str().unwrap()), "{said}");
+    first.client().get("/readyz").await.expect(200);
+    assert!(first.terminate().await.success());
+    let third = Process::start(PROGRAM, &data).await;
+    third.client().get("/readyz").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_graceful_end_tells_clients_where_to_resume() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::start(PROGRAM, &folder.path().join("data")).await;
+    let ada = process.client().register("ada").await;
+    let mut socket = ada.connect().await;
+    let ended = tokio::spawn(process.terminate());
+    let close = loop {
+        let frame = socket.next().await;
+        if frame["type"] == "close" {
+            break frame;
+        }
+    };
+    assert_eq!(close["code"], 1001);
+    assert!(close["reason"].as_str().unwrap().contains("resume"), "{close}");
+    drop(socket);
+    assert!(ended.await.unwrap().success());
+}
+
+#[test]
+fn the_effective_configuration_is_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let printed = run(folder.path(), &["config"]);
+    assert!(printed.status.success());
+    assert!(text(&printed.stdout).contains(&format!("data = {:?}", folder.path())), "{}", text(&printed.stdout));
+}
+
+#[test]
+fn an_unknown_key_stops_the_program_before_it_does_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rookery.toml");
+    std::fs::write(&file, "[edge]\nlissten = \"127.0.0.1:1\"\n").unwrap();
+    let output = run(&folder.path().join("data"), &["--config", file.to_str().unwrap()]);
+    assert!(!output.status.success());
+    assert!(text(&output.stderr).contains("lissten"), "{}", text(&output.stderr));
+    assert!(!folder.path().join("data").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_is_granted_beside_a_running_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let process = Process::start(PROGRAM, &data).await;
+    process.client().register("first").await;
+    let ben = process.client().register("ben").await;
+    let granted = run(&data, &["grant", ben.username(), "operator", "analyst"]);
+    assert!(granted.status.success(), "{}", text(&granted.stderr));
+    let again = process.client().log_in(ben.username()).await;
+    let path = format!("/v1/users/{}/roles", ben.id());
+    let answer = again.put(&path, serde_json::json!({"roles": ["operator"]})).await.expect(200);
+    assert_eq!(answer["roles"], serde_json::json!(["operator"]));
+    assert!(!run(&data, &["grant", "nobody", "operator"]).status.success());
+}
+
+#[test]
+fn migrating_twice_is_no_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let output = run(folder.path(), &["migrate"]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+}
