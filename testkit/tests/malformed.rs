@@ -1,0 +1,360 @@
+//! Whatever is sent, the answer is a clear 4xx or a close code with a reason: never a 5xx, never a panic, and
+//! the server goes on.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use testkit::{Answer, Client, Cluster, Socket};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+
+/// Bodies that no route may choke on.
+fn bodies() -> Vec<(&'static str, Vec<u8>)> {
+    let deep = |open: &str, close: &str| format!("{}1{}", open.repeat(50_000), close.repeat(50_000)).into_bytes();
+    vec![
+        ("nothing", Vec::new()),
+        ("no JSON", b"hello".to_vec()),
+        ("half an object", b"{\"text\":\"x".to_vec()),
+        ("an array", b"[]".to_vec()),
+        ("null", b"null".to_vec()),
+        ("a number", b"1e999".to_vec()),
+        ("an unknown field", json!({"surprise": 1}).to_string().into_bytes()),
+        ("deep arrays", deep("[", "]")),
+        ("deep objects", deep("{\"text\":", "}")),
+        ("bad UTF-8", b"{\"text\":\"\xff\xfe\"}".to_vec()),
+        ("half a surrogate", b"{\"text\":\"\\ud800\"}".to_vec()),
+        ("a byte-order mark", b"\xef\xbb\xbf{}".to_vec()),
+        ("zero bytes", vec![0; 1000]),
+        ("two objects", b"{}{}".to_vec()),
+        ("a huge body", format!("{{\"text\":\"{}\"}}", "x".repeat(2_000_000)).into_bytes()),
+    ]
+}
+
+/// A field's values that are wrong for every field there is.
+fn wrong_values() -> Vec<Value> {
+    vec![
+        json!(null),
+        json!(-1),
+        json!(1.5),
+        json!(u64::MAX),
+        json!(true),
+        json!([]),
+        json!({}),
+        json!(""),
+        json!("\u{0}\u{1b}[31m"),
+        json!("x".repeat(100_000)),
+        json!("../../etc/passwd"),
+        json!("\u{202e}\u{feff}"),
+        json!("00000000-0000-0000-0000-000000000000"),
+        json!([1, "x", null]),
+        json!(["x"]),
+    ]
+}
+
+fn assert_refused(answer: &Answer, what: &str) {
+    assert!((400..500).contains(&answer.status), "{what}: {} {}", answer.status, answer.text);
+    let content_type = answer.headers.get("content-type").and_then(|value| value.to_str().ok());
+    assert_eq!(content_type, Some("application/problem+json"), "{what}");
+    assert_eq!(answer.body["status"], answer.status, "{what}: {}", answer.text);
+    for field in ["type", "title", "code", "detail"] {
+        assert!(answer.body[field].is_string(), "{what}: {field} in {}", answer.text);
+    }
+}
+
+/// The routes of the document, with the path's parameters filled in and the fields of the request's body.
+fn routes(document: &Value, group: &str, message: &str, user: &str) -> Vec<(Method, String, Vec<String>)> {
+    let mut routes = Vec::new();
+    for (path, item) in document["paths"].as_object().expect("the document has paths") {
+        let path = path
+            .replace("{conversation}", group)
+            .replace("{message}", message)
+            .replace("{user}", user)
+            .replace("{session}", message);
+        for method in [Method::POST, Method::PUT, Method::PATCH] {
+            let Some(operation) = item.get(method.as_str().to_lowercase()) else { continue };
+            let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+            if !schema.is_null() {
+                routes.push((method, path.clone(), fields(document, schema)));
+            }
+        }
+    }
+    assert!(routes.len() > 8, "the document describes bodies");
+    routes
+}
+
+/// The names of a schema's fields, through references and alternatives.
+fn fields(document: &Value, schema: &Value) -> Vec<String> {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let target = document.pointer(reference.trim_start_matches('#')).expect("references lead somewhere");
+        return fields(document, target);
+    }
+    let mut names: Vec<String> =
+        schema["properties"].as_object().map(|properties| properties.keys().cloned().collect()).unwrap_or_default();
+    for list in ["oneOf", "allOf", "anyOf"] {
+        for part in schema[list].as_array().into_iter().flatten() {
+            names.extend(fields(document, part));
+        }
+    }
+    names
+}
+
+async fn scene(cluster: &Cluster) -> (Client, String, String) {
+    let ada = cluster.client().register("ada").await;
+    let group = ada.create_group("rooks", &[]).await;
+    let message = ada.send(&group, "x").await["id"].as_str().unwrap().to_owned();
+    (ada, group, message)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_body_on_any_route_gets_a_5xx() {
+    let cluster = Cluster::all().await;
+    let (ada, group, message) = scene(&cluster).await;
+    let document = ada.get("/openapi.json").await.expect(200);
+    for (method, path, fields) in routes(&document, &group, &message, ada.id()) {
+        for (name, body) in bodies() {
+            let answer = ada.send_bytes(method.clone(), &path, "application/json", Some(body)).await;
+            // A server may close the connection on a body that it will not read to its end.
+            let cut = answer.status == 0 && name == "a huge body";
+            let empty_is_fine = name == "nothing" && (200..300).contains(&answer.status);
+            if !cut && !empty_is_fine {
+                assert_refused(&answer, &format!("{method} {path} with {name}"));
+            }
+        }
+        let answer = ada.send_bytes(method.clone(), &path, "text/plain", Some(b"{}".to_vec())).await;
+        assert_eq!(answer.status, 415, "{method} {path} with text/plain: {}", answer.text);
+        for field in fields {
+            for value in wrong_values() {
+                let body = json!({ &field: value });
+                let answer = ada.request(method.clone(), &path, Some(body.clone())).await;
+                let cut = answer.status == 0 && body.to_string().len() > 50_000;
+                let what =
+                    format!("{method} {path} with {field}: {}", &body.to_string().chars().take(80).collect::<String>());
+                assert!(
+                    cut || answer.status < 500 && answer.status >= 200,
+                    "{what}: {} {}",
+                    answer.status,
+                    answer.text
+                );
+                if answer.status >= 400 {
+                    assert_refused(&answer, &what);
+                }
+            }
+        }
+    }
+    ada.get("/readyz").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_path_and_no_query_gets_a_5xx() {
+    let cluster = Cluster::all().await;
+    let (ada, group, message) = scene(&cluster).await;
+    let document = ada.get("/openapi.json").await.expect(200);
+    let ids = [
+        "x",
+        "-1",
+        "%00",
+        "%ff%fe",
+        "..%2f..",
+        "@",
+        "@x",
+        "~",
+        "00000000-0000-0000-0000-000000000000",
+        &"a".repeat(5000),
+    ];
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for parameter in ["{conversation}", "{message}", "{user}", "{session}"] {
+            if !path.contains(parameter) {
+                continue;
+            }
+            for id in ids {
+                let path = path.replace(parameter, id);
+                let path =
+                    path.replace("{conversation}", &group).replace("{message}", &message).replace("{user}", ada.id());
+                for method in ["GET", "DELETE"] {
+                    if item.get(method.to_lowercase()).is_some() {
+                        let answer = ada.request(method.parse().unwrap(), &path, None).await;
+                        assert_refused(&answer, &format!("{method} {path}"));
+                    }
+                }
+            }
+        }
+        let Some(operation) = item.get("get") else { continue };
+        let path = path.replace("{conversation}", &group).replace("{user}", ada.id());
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            if parameter["in"] != "query" {
+                continue;
+            }
+            let name = parameter["name"].as_str().unwrap();
+            for value in [
+                "",
+                "x",
+                "-1",
+                "0",
+                "101",
+                "1e9",
+                "99999999999999999999",
+                "%00",
+                "%ff",
+                "%zz",
+                "1&limit=2",
+                "2026-13-99",
+            ] {
+                let answer = ada.get(&format!("{path}?{name}={value}&timeout=0")).await;
+                let what = format!("GET {path}?{name}={value}");
+                assert!(answer.status >= 200 && answer.status < 500, "{what}: {} {}", answer.status, answer.text);
+                if answer.status >= 400 {
+                    assert_refused(&answer, &what);
+                }
+            }
+        }
+    }
+    for (method, path) in [("GET", "/nowhere"), ("PATCH", "/v1/conversations"), ("GET", "/v1"), ("DELETE", "/healthz")]
+    {
+        let answer = ada.request(method.parse().unwrap(), path, None).await;
+        assert_refused(&answer, &format!("{method} {path}"));
+    }
+}
+
+/// Frames that are answered with an error while the socket stays open.
+fn frames(group: &str) -> Vec<String> {
+    let mut frames: Vec<String> = [
+        "hello",
+        "[]",
+        "null",
+        "1",
+        "{}",
+        "{\"type\":1}",
+        "{\"type\":\"surprise\"}",
+        "{\"type\":\"send\"}",
+        "\"\"",
+        "{{{",
+    ]
+    .map(str::to_owned)
+    .into();
+    for value in wrong_values() {
+        if value.to_string().len() < 50_000 {
+            for field in ["conversation", "id", "kind", "image", "mentions", "reply_to"] {
+                let mut frame = json!({"type": "send", "ref": "x", "conversation": group, "text": "x"});
+                if value.is_null() || value == json!([]) {
+                    continue;
+                }
+                frame[field] = value.clone();
+                frames.push(frame.to_string());
+            }
+            frames.push(json!({"type": "resume", "positions": value}).to_string());
+        }
+    }
+    frames.push(json!({"type": "send", "ref": "x", "conversation": group, "text": "x", "surprise": 1}).to_string());
+    frames.push(json!({"type": "send", "ref": "x", "conversation": group, "text": ""}).to_string());
+    frames.push(json!({"type": "send", "ref": "x", "conversation": group, "text": "\u{0}"}).to_string());
+    frames.push(format!("{}1{}", "[".repeat(20_000), "]".repeat(20_000)));
+    frames
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malformed_frame_gets_an_error_and_the_socket_goes_on() {
+    let cluster = Cluster::all().await;
+    let (ada, group, _) = scene(&cluster).await;
+    let mut socket = ada.connect().await;
+    for (n, frame) in frames(&group).into_iter().enumerate() {
+        // A client that sends nothing but nonsense is cut off in the end: each socket gets a few only.
+        if n % 5 == 0 {
+            socket.close().await;
+            socket = ada.connect().await;
+        }
+        let short: String = frame.chars().take(200).collect();
+        socket.send_raw(Message::text(frame)).await.unwrap();
+        let answer = socket.next_of("error").await;
+        assert!(answer["code"].is_string() && answer["detail"].is_string(), "{short}: {answer}");
+        assert!(!["internal", "unavailable"].contains(&answer["code"].as_str().unwrap()), "{short}: {answer}");
+    }
+    assert_eq!(ada.texts(&group).await, ["x"], "nothing of it was stored");
+    socket.send_text(&group, "still here").await;
+}
+
+/// What a socket is closed with after this frame.
+async fn close_code(client: &Client, message: Message) -> u64 {
+    let mut socket = Socket::open(client.address(), client.token()).await;
+    drop(socket.send_raw(message).await);
+    loop {
+        let frame = socket.next().await;
+        if frame["type"] == "close" {
+            assert!(!frame["reason"].as_str().unwrap().is_empty(), "a close says why: {frame}");
+            return frame["code"].as_u64().unwrap();
+        }
+        assert_ne!(frame["type"], "broken", "a close frame comes first");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_that_breaks_the_protocol_is_closed_with_a_reason() {
+    let cluster = Cluster::all().await;
+    let (ada, _, _) = scene(&cluster).await;
+    assert_eq!(close_code(&ada, Message::text("x".repeat(400_000))).await, 1009);
+    assert_eq!(close_code(&ada, Message::binary(vec![1, 2, 3])).await, 1003);
+    let bad_text = Frame::message(vec![0xff, 0xfe], OpCode::Data(Data::Text), true);
+    assert_eq!(close_code(&ada, Message::Frame(bad_text)).await, 1007);
+    let reserved = Frame::message(vec![1], OpCode::Data(Data::Reserved(3)), true);
+    assert_eq!(close_code(&ada, Message::Frame(reserved)).await, 1002);
+    ada.get("/readyz").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_sends_only_nonsense_is_cut_off() {
+    let cluster = Cluster::all().await;
+    let (ada, _, _) = scene(&cluster).await;
+    let mut socket = ada.connect().await;
+    for _ in 0..1000 {
+        if socket.send_raw(Message::text("nonsense")).await.is_err() {
+            break;
+        }
+    }
+    let close = loop {
+        let frame = socket.next().await;
+        if frame["type"] != "error" {
+            break frame;
+        }
+    };
+    assert_eq!(close["code"], 1008, "{close}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_is_none_is_refused() {
+    let cluster = Cluster::all().await;
+    let (ada, _, _) = scene(&cluster).await;
+    let plain = ada.get("/v1/ws").await;
+    assert_refused(&plain, "GET /v1/ws without an upgrade");
+    let stranger = ada.with_token(None);
+    assert!(Socket::try_open(stranger.address(), None).await.is_err());
+    assert!(Socket::try_open(stranger.address(), Some("garbage")).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_answer_429_with_a_time_to_wait() {
+    let cluster = Cluster::with(|config| {
+        config.edge.limits.requests_per_second_per_user = 1;
+        config.edge.limits.request_burst_per_user = 5;
+        config.edge.limits.connections_per_user = 2;
+    })
+    .await;
+    let ada = cluster.client().register("ada").await;
+    let mut answers = Vec::new();
+    for _ in 0..10 {
+        answers.push(ada.get("/v1/conversations").await);
+    }
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.is(429)).collect();
+    assert!(refused.len() >= 4, "{answers:?}");
+    assert_refused(refused[0], "too many requests");
+    assert!(refused[0].headers.contains_key("retry-after"));
+    let ben = cluster.client().register("ben").await;
+    ben.get("/v1/conversations").await.expect(200);
+    let (_one, _two) = (ben.connect().await, ben.connect().await);
+    let mut third = Socket::try_open(ben.address(), Some(ben.token())).await.expect("the handshake passes");
+    let close = loop {
+        let frame = third.next().await;
+        if frame["type"] == "close" {
+            break frame;
+        }
+    };
+    assert_eq!(close["code"], 4429);
+}
