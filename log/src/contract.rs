@@ -732,9 +732,13 @@ pub(crate) async fn closing_stores_what_was_handed_over_and_refuses_more(open: &
     let stored: Vec<u64> = join_all(receipts).await.into_iter().map(|stored| stored.unwrap().position.seq).collect();
     assert!(is_unavailable(&log.append(event(conversation)).await));
     assert!(is_unavailable(&soon(log.fetch(INGEST, 1)).await));
-    let delivered = events_until(&mut feed, stored[499]).await;
-    assert_eq!(delivered.into_iter().map(|(_, seq)| seq).collect::<Vec<_>>(), stored);
-    assert!(is_unavailable(&soon(feed.next_batch(&mut Vec::new(), 1)).await));
+    let mut delivered = Vec::new();
+    while let Ok(()) = soon(feed.next_batch(&mut delivered, 10)).await {}
+    let delivered = delivered.into_iter().map(|delivery| match delivery {
+        Delivery::Event { entry, .. } => entry.position.seq,
+        other => panic!("no event: {other:?}"),
+    });
+    assert!(stored.starts_with(&delivered.collect::<Vec<_>>()), "a feed may end early, but whole up to there");
     log.close().await;
     let log = open().await;
     assert_eq!(seqs(&log.read(conversation.into(), 0, 1_000).await.unwrap()), stored);

@@ -121,8 +121,6 @@ impl Embedded {
         let (queue, waiting) = Queue::new();
         let queue = Arc::new(queue);
         let committer = Committer::new(Arc::clone(&shard), Arc::clone(&store), Arc::clone(&queue), waiting, last_at);
-        // What a duplicate is compared with must not be removed within the window.
-        let retention = retention.max(duplicate_window * 2);
         let keeper = Keeper { shard: Arc::clone(&shard), store, consumers: Arc::clone(&consumers), retention };
         let (stop, stopped) = mpsc::channel();
         let threads = Threads {

@@ -55,7 +55,7 @@ impl Feed {
     /// Waits until there is something, then moves up to `limit` deliveries to the end of `batch`. Cancel-safe.
     ///
     /// # Errors
-    /// When the log was closed, and all that it had stored was delivered, or can no longer be read.
+    /// When the log was closed or can no longer be read.
     pub async fn next_batch(&mut self, batch: &mut Vec<Delivery>, limit: usize) -> Result<()> {
         match &mut self.source {
             Source::Embedded(cursor) => cursor.next_batch(batch, limit).await,

@@ -33,7 +33,7 @@ impl Keeper {
     /// Runs until the other end of `stop` is dropped, and then writes down the progress of consumers once more.
     pub(crate) fn run(&self, stop: &Receiver<()>) {
         while stop.recv_timeout(ROUND) == Err(RecvTimeoutError::Timeout) {
-            if let Err(error) = self.tidy(Timestamp::now()) {
+            if let Err(error) = self.tidy(Instant::now(), Timestamp::now()) {
                 tracing::warn!(%error, "the log could not be tidied");
             }
         }
@@ -42,10 +42,10 @@ impl Keeper {
         }
     }
 
-    /// One round, at the moment `now`.
-    pub(crate) fn tidy(&self, now: Timestamp) -> Result<()> {
+    /// One round, at the moment `now` of the two clocks.
+    pub(crate) fn tidy(&self, instant: Instant, now: Timestamp) -> Result<()> {
         self.save_progress()?;
-        self.shard.recent.lock().expire(Instant::now());
+        self.shard.recent.lock().expire(instant);
         for _ in 0..STEPS {
             if !self.remove_some(now.minus(self.retention))? {
                 break;
@@ -62,15 +62,16 @@ impl Keeper {
         self.store.commit_lazily(batch)
     }
 
-    /// Removes the oldest entries that were stored before `until`, have left memory and are acknowledged by every
-    /// consumer, a bounded number of them. Whether there may be more.
+    /// Removes the oldest entries that were stored before `until`, have left memory and the duplicate window and
+    /// are acknowledged by every consumer, a bounded number of them. Whether there may be more.
     ///
     /// The last entry always stays, so the next `seq` and the next moment are known when the log is opened.
     fn remove_some(&self, until: Timestamp) -> Result<bool> {
         let oldest = self.shard.oldest();
         let tail = &self.shard.tail;
-        let removable = tail.first_seq().min(tail.last_seq()).saturating_sub(1);
-        let removable = removable.min(self.consumers.acked_by_all().unwrap_or(u64::MAX));
+        let needed = tail.first_seq().min(tail.last_seq());
+        let needed = needed.min(self.shard.recent.lock().oldest_seq().unwrap_or(u64::MAX));
+        let removable = self.consumers.acked_by_all().unwrap_or(u64::MAX).min(needed.saturating_sub(1));
         let mut entries = self.store.entries(oldest, removable, STEP_ENTRIES, STEP_BYTES)?;
         let found = entries.len();
         entries.truncate(entries.partition_point(|entry| entry.at < until));

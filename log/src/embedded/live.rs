@@ -16,7 +16,7 @@ use super::tail::{Next, Published};
 use crate::{Delivery, Result, Topic};
 
 /// Notices that wait for a feed, at most.
-const NOTICES: usize = 65_536;
+pub(super) const NOTICES: usize = 65_536;
 /// The same in bytes.
 const NOTICE_BYTES: usize = 16 << 20;
 /// Batches that one call looks through before others get the thread.

@@ -63,3 +63,36 @@ impl Queue {
 pub(crate) fn closed() -> Error {
     Error::Unavailable("it is closed".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::contract::{event, group};
+
+    #[test]
+    fn what_waits_is_bounded_in_events_and_in_bytes() {
+        let large = || Append { payload: Bytes::from_static(&[0; MAX_PAYLOAD_BYTES]), ..event(group()) };
+        for (append, most) in [(event(group()), 8_192), (large(), 128)] {
+            let (queue, mut waiting) = Queue::new();
+            for _ in 0..most {
+                assert!(queue.push(append.clone()).now_or_never().is_some());
+            }
+            assert!(queue.push(append.clone()).now_or_never().is_none());
+            queue.release(waiting.try_recv().unwrap().room as usize);
+            assert!(queue.push(append).now_or_never().is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closed_queue_refuses_and_keeps_what_it_has() {
+        let (queue, mut waiting) = Queue::new();
+        let _receipt = queue.push(event(group())).await.unwrap();
+        queue.close();
+        assert!(matches!(queue.push(event(group())).await, Err(Error::Unavailable(_))));
+        assert!(waiting.recv().await.is_some());
+        assert!(waiting.recv().await.is_none());
+    }
+}

@@ -123,6 +123,11 @@ impl Recent {
         self.generations.iter().rev().flat_map(move |generation| generation.candidates(wanted))
     }
 
+    /// The oldest place that [`Recent::candidates`] may give, `None` when there is none.
+    pub(crate) fn oldest_seq(&self) -> Option<u64> {
+        self.generations.iter().find(|generation| !generation.is_empty()).map(|generation| generation.base_seq)
+    }
+
     /// Forgets what has left the window. To be called now and then, also when nothing is inserted.
     pub(crate) fn expire(&mut self, now: Instant) {
         self.begin_generation_if_due(0, now);
@@ -169,8 +174,8 @@ impl Generation {
     }
 
     fn candidates(&self, wanted: Slot) -> impl Iterator<Item = u64> + '_ {
-        let crowded = self.crowded.iter().filter(move |slot| **slot == wanted);
-        self.slots.get(&wanted).into_iter().chain(crowded).map(|slot| self.base_seq + slot.offset())
+        let crowded = self.crowded.iter().rev().filter(move |slot| **slot == wanted);
+        crowded.chain(self.slots.get(&wanted)).map(|slot| self.base_seq + slot.offset())
     }
 }
 
@@ -232,7 +237,7 @@ mod tests {
             }
         }
         let found: Vec<u64> = generation.candidates(Slot(77 << OFFSET_BITS)).collect();
-        assert_eq!(found, [10, 13]);
+        assert_eq!(found, [13, 10]);
     }
 
     #[test]

@@ -227,6 +227,15 @@ impl Store {
         self.commit(batch, PersistMode::Buffer)
     }
 
+    /// Stores an event at `seq`, past the committer.
+    #[cfg(test)]
+    pub(crate) fn append_for_test(&self, seq: u64, at: types::Timestamp, conversation: ConversationId) {
+        let id = EventId::generate(self.layout.region);
+        let mut batch = self.batch(1);
+        self.put_entry(&mut batch, seq, &Record { prev: 0, at, id, conversation, payload: b"{}" });
+        self.commit_durably(batch).unwrap();
+    }
+
     fn commit(&self, batch: Batch, mode: PersistMode) -> Result<()> {
         #[cfg(test)]
         if self.broken.load(std::sync::atomic::Ordering::Relaxed) {
