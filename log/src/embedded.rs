@@ -12,11 +12,13 @@
 //! | [`live`] | feeds |
 //! | [`consumers`] | how far each consumer has read |
 //! | [`services`] | requests and answers |
+//! | [`indexer`] | the index by conversation, written late |
 //! | [`keeper`] | what is done now and then |
 
 mod committer;
 mod consumers;
 mod heads;
+mod indexer;
 mod keeper;
 mod layout;
 mod live;
@@ -97,7 +99,7 @@ struct Threads {
     committer: Option<JoinHandle<()>>,
     keeper: Option<JoinHandle<()>>,
     /// Dropped to stop the keeper.
-    stop: Option<mpsc::Sender<()>>,
+    wake: Option<mpsc::SyncSender<()>>,
     /// Disconnected once the disk is let go.
     released: mpsc::Receiver<()>,
 }
@@ -120,13 +122,14 @@ impl Embedded {
         let consumers = Arc::new(Consumers::recover(&store, lease)?);
         let (queue, waiting) = Queue::new();
         let queue = Arc::new(queue);
-        let committer = Committer::new(Arc::clone(&shard), Arc::clone(&store), Arc::clone(&queue), waiting, last_at);
+        let (wake, woken) = mpsc::sync_channel(1);
+        let ends = (Arc::clone(&queue), waiting);
+        let committer = Committer::new(Arc::clone(&shard), Arc::clone(&store), ends, wake.clone(), last_at);
         let keeper = Keeper { shard: Arc::clone(&shard), store, consumers: Arc::clone(&consumers), retention };
-        let (stop, stopped) = mpsc::channel();
         let threads = Threads {
             committer: Some(spawn("log-committer", move || committer.run())?),
-            keeper: Some(spawn("log-keeper", move || keeper.run(&stopped))?),
-            stop: Some(stop),
+            keeper: Some(spawn("log-keeper", move || keeper.run(&woken))?),
+            wake: Some(wake),
             released,
         };
         tracing::info!(path = %path.display(), epoch = %layout.epoch, last_seq = shard.tail.last_seq(), "log is open");
@@ -150,7 +153,7 @@ impl Running {
         let mut threads = self.threads.lock();
         join(threads.committer.take());
         self.shard.tail.close();
-        drop(threads.stop.take());
+        drop(threads.wake.take());
         join(threads.keeper.take());
         self.shard.close();
         // Reads that are under way hold the disk a little longer.

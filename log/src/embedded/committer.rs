@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
 use metrics::{Counter, Histogram};
 use tokio::sync::{mpsc, oneshot};
 use types::{ConversationId, Entry, EventId, Position, Timestamp};
 
+use super::indexer;
 use super::layout::{Head, Record};
 use super::queue::{Pending, Queue};
 use super::shard::Shard;
 use super::store::{Batch, Store};
+use super::tail::Arrears;
 use crate::{Append, Appended, Error, Result};
 
 /// Events that are stored in one go, at most.
@@ -27,6 +30,7 @@ pub(crate) struct Committer {
     shard: Arc<Shard>,
     store: Arc<Store>,
     queue: Arc<Queue>,
+    keeper: SyncSender<()>,
     waiting: mpsc::UnboundedReceiver<Pending>,
     /// The last moment given to an event: the next is not earlier, whatever the clock says.
     last_at: Timestamp,
@@ -64,11 +68,13 @@ struct Metrics {
 }
 
 impl Committer {
+    /// A committer of what comes out of the queue; `last_at` is the moment of the last entry. `keeper` is told when
+    /// it is time to index.
     pub(crate) fn new(
         shard: Arc<Shard>,
         store: Arc<Store>,
-        queue: Arc<Queue>,
-        waiting: mpsc::UnboundedReceiver<Pending>,
+        (queue, waiting): (Arc<Queue>, mpsc::UnboundedReceiver<Pending>),
+        keeper: SyncSender<()>,
         last_at: Timestamp,
     ) -> Self {
         let metrics = Metrics {
@@ -77,7 +83,8 @@ impl Committer {
             batch_events: metrics::histogram!("rookery_log_batch_events"),
             commit_seconds: metrics::histogram!("rookery_log_commit_seconds"),
         };
-        Self { shard, store, queue, waiting, last_at, broken: None, staged: Staged::default(), metrics }
+        let staged = Staged::default();
+        Self { shard, store, queue, keeper, waiting, last_at, broken: None, staged, metrics }
     }
 
     /// Runs until the queue is closed and empty.
@@ -87,13 +94,30 @@ impl Committer {
             let room = pending.iter().map(|pending| pending.room as usize).sum();
             self.store(&mut pending);
             self.queue.release(room);
+            self.keep_indexed();
+        }
+    }
+
+    /// Has the index brought up to date when there is much that it does not lead to.
+    fn keep_indexed(&mut self) {
+        match self.shard.tail.arrears() {
+            _ if self.broken.is_some() => {}
+            Arrears::Few => {}
+            // When it was told already, once is enough.
+            Arrears::Due => drop(self.keeper.try_send(())),
+            // The keeper does not keep up, so it is done here and appends wait.
+            Arrears::Overdue => {
+                if let Err(error) = indexer::advance(&self.shard, &self.store) {
+                    self.fail(&error);
+                }
+            }
         }
     }
 
     /// Stores `pending` and settles every receipt.
     fn store(&mut self, pending: &mut Vec<Pending>) {
         let began = Instant::now();
-        let mut batch = self.store.batch(pending.len() * 3);
+        let mut batch = self.store.batch(pending.len());
         self.last_at = self.last_at.max(Timestamp::now());
         for Pending { append, receipt, .. } in pending.drain(..) {
             let outcome = self.stage(&mut batch, append).unwrap_or_else(|error| Outcome::Settled(Err(error)));
@@ -155,12 +179,8 @@ impl Committer {
     }
 
     /// Writes the batch to disk, then to memory.
-    fn commit(&mut self, mut batch: Batch, began: Instant) {
+    fn commit(&mut self, batch: Batch, began: Instant) {
         let Staged { entries, ids, heads, receipts, .. } = &mut self.staged;
-        #[expect(clippy::iter_over_hash_type, reason = "in a batch the order of different keys means nothing")]
-        for (conversation, head) in &*heads {
-            self.store.put_head(&mut batch, *conversation, *head);
-        }
         if let Err(error) = self.store.commit_durably(batch) {
             return self.fail(&error);
         }

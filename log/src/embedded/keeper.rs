@@ -1,12 +1,16 @@
-//! What is done now and then: progress of consumers is written down, old ids and old entries are let go.
+//! What is done now and then: the index and the progress of consumers are written down, old ids and old entries are
+//! let go.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use types::Timestamp;
+use types::{ConversationId, Timestamp};
 
 use super::consumers::Consumers;
+use super::indexer;
+use super::layout::Span;
 use super::shard::Shard;
 use super::store::Store;
 use crate::Result;
@@ -17,7 +21,7 @@ const ROUND: Duration = Duration::from_secs(1);
 const STEP_ENTRIES: usize = 256;
 /// The same in bytes of payload.
 const STEP_BYTES: usize = 4 << 20;
-/// Goes per round, so some 100,000 entries a second at most.
+/// Goes per round after which it is left for the next: some 100,000 entries a second at most.
 const STEPS: usize = 400;
 
 /// Keeps the log tidy, on a thread of its own.
@@ -30,26 +34,33 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Runs until the other end of `stop` is dropped, and then writes down the progress of consumers once more.
-    pub(crate) fn run(&self, stop: &Receiver<()>) {
-        while stop.recv_timeout(ROUND) == Err(RecvTimeoutError::Timeout) {
-            if let Err(error) = self.tidy(Instant::now(), Timestamp::now()) {
-                tracing::warn!(%error, "the log could not be tidied");
+    /// Runs until the other end of `woken` is dropped, and then writes down the progress of consumers once more.
+    /// Each word that comes before means that it is time to index.
+    pub(crate) fn run(&self, woken: &Receiver<()>) {
+        let mut next_round = Instant::now() + ROUND;
+        loop {
+            match woken.recv_timeout(next_round.saturating_duration_since(Instant::now())) {
+                Ok(()) => report("the log could not be indexed", indexer::advance(&self.shard, &self.store)),
+                Err(RecvTimeoutError::Timeout) => {
+                    next_round = Instant::now() + ROUND;
+                    report("the log could not be tidied", self.tidy(Instant::now(), Timestamp::now()));
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        if let Err(error) = self.save_progress() {
-            tracing::warn!(%error, "the progress of consumers could not be written down; some events will come again");
-        }
+        report("the progress of consumers could not be written down", self.save_progress());
     }
 
     /// One round, at the moment `now` of the two clocks.
     pub(crate) fn tidy(&self, instant: Instant, now: Timestamp) -> Result<()> {
         self.save_progress()?;
         self.shard.recent.lock().expire(instant);
-        for _ in 0..STEPS {
-            if !self.remove_some(now.minus(self.retention))? {
-                break;
-            }
+        let until = now.minus(self.retention);
+        let mut steps = 0;
+        while steps < STEPS
+            && let Some(span) = self.removable(until)?
+        {
+            steps += self.remove(span)?;
         }
         Ok(())
     }
@@ -62,28 +73,58 @@ impl Keeper {
         self.store.commit_lazily(batch)
     }
 
-    /// Removes the oldest entries that were stored before `until`, have left memory and the duplicate window and
-    /// are acknowledged by every consumer, a bounded number of them. Whether there may be more.
+    /// The oldest span, if all of it was stored before `until`, has left memory and the duplicate window and is
+    /// acknowledged by every consumer.
     ///
     /// The last entry always stays, so the next `seq` and the next moment are known when the log is opened.
-    fn remove_some(&self, until: Timestamp) -> Result<bool> {
-        let oldest = self.shard.oldest();
+    fn removable(&self, until: Timestamp) -> Result<Option<Span>> {
+        let Some((span, _)) = self.store.outer_spans()? else { return Ok(None) };
+        if span.last < self.shard.oldest() {
+            // Its removal was broken off.
+            return Ok(Some(span));
+        }
         let tail = &self.shard.tail;
         let needed = tail.first_seq().min(tail.last_seq());
         let needed = needed.min(self.shard.recent.lock().oldest_seq().unwrap_or(u64::MAX));
-        let removable = self.consumers.acked_by_all().unwrap_or(u64::MAX).min(needed.saturating_sub(1));
-        let mut entries = self.store.entries(oldest, removable, STEP_ENTRIES, STEP_BYTES)?;
-        let found = entries.len();
-        entries.truncate(entries.partition_point(|entry| entry.at < until));
-        let Some(last) = entries.last() else { return Ok(false) };
-        let next = last.position.seq + 1;
-        let mut batch = self.store.batch(entries.len() * 2 + 1);
-        self.store.put_oldest(&mut batch, next);
-        for entry in &entries {
-            self.store.remove_entry(&mut batch, entry.conversation, entry.position.seq);
+        if span.last >= needed || self.consumers.acked_by_all().is_some_and(|acked| span.last > acked) {
+            return Ok(None);
         }
-        self.shard.set_oldest(next);
+        let is_old = self.store.entry(span.last)?.is_none_or(|(_, last)| last.at < until);
+        Ok(is_old.then_some(span))
+    }
+
+    /// Removes the span in steps. How many it took.
+    fn remove(&self, span: Span) -> Result<usize> {
+        let oldest = self.shard.oldest().max(span.last + 1);
+        self.shard.set_oldest(oldest);
+        let mut batch = self.store.batch(1);
+        self.store.put_oldest(&mut batch, oldest);
         self.store.commit_lazily(batch)?;
-        Ok(entries.len() == found)
+        let (mut from, mut steps) = (span.first, 1);
+        loop {
+            let entries = self.store.entries(from, span.last, STEP_ENTRIES, STEP_BYTES)?;
+            let Some(last) = entries.last() else { break };
+            let mut batch = self.store.batch(entries.len() * 2);
+            for entry in &entries {
+                self.store.remove_entry(&mut batch, entry.position.seq);
+            }
+            let conversations: BTreeSet<ConversationId> = entries.iter().map(|entry| entry.conversation).collect();
+            for conversation in conversations {
+                self.store.remove_in_span(&mut batch, conversation, span.first);
+            }
+            self.store.commit_lazily(batch)?;
+            from = last.position.seq + 1;
+            steps += 1;
+        }
+        let mut batch = self.store.batch(1);
+        self.store.remove_span(&mut batch, span.first);
+        self.store.commit_lazily(batch)?;
+        Ok(steps)
+    }
+}
+
+fn report(what: &str, result: Result<()>) {
+    if let Err(error) = result {
+        tracing::warn!(%error, "{what}");
     }
 }

@@ -20,17 +20,25 @@ pub(crate) enum Key<'a> {
         /// The event's place.
         seq: u64,
     },
-    /// In `by_conversation`: the conversation's key, `seq` (8 bytes) → nothing. Leads to the entry.
-    InConversation {
-        /// Where it happened.
+    /// In `index`: the conversation's key, the first `seq` of a [`Span`] (8 bytes) → where the conversation's
+    /// entries lie in that span, each as a distance from its first `seq` (2 bytes).
+    InSpan {
+        /// Whose entries.
         conversation: ConversationId,
-        /// The event's place.
-        seq: u64,
+        /// The span's first `seq`.
+        first: u64,
     },
-    /// In `heads`: the conversation's key → [`Head`]. Outlives the entries, so that `prev` stays true.
+    /// In `heads`: the conversation's key → [`Head`]. Written with the index; outlives the entries, so that `prev`
+    /// stays true.
     Head {
         /// Whose last event.
         conversation: ConversationId,
+    },
+    /// In `meta`: `i`, the first `seq` of a [`Span`] (8 bytes) → its last (8 bytes). Written once the span is
+    /// indexed.
+    Span {
+        /// The span's first `seq`.
+        first: u64,
     },
     /// In `meta`: `c`, shard (2 bytes), the consumer's group → the last acknowledged `seq` (8 bytes).
     Consumer {
@@ -53,6 +61,8 @@ pub(crate) enum Key<'a> {
 
 /// First byte of a consumer's key.
 const CONSUMER: u8 = b'c';
+/// First byte of a span's key.
+const SPAN: u8 = b'i';
 
 impl<'a> Key<'a> {
     /// Writes the key over `bytes`.
@@ -60,11 +70,15 @@ impl<'a> Key<'a> {
         bytes.clear();
         match self {
             Self::Entry { seq } => bytes.extend_from_slice(&seq.to_be_bytes()),
-            Self::InConversation { conversation, seq } => {
+            Self::InSpan { conversation, first } => {
                 conversation.write_key(bytes);
-                bytes.extend_from_slice(&seq.to_be_bytes());
+                bytes.extend_from_slice(&first.to_be_bytes());
             }
             Self::Head { conversation } => conversation.write_key(bytes),
+            Self::Span { first } => {
+                bytes.push(SPAN);
+                bytes.extend_from_slice(&first.to_be_bytes());
+            }
             Self::Consumer { shard, group } => {
                 bytes.push(CONSUMER);
                 bytes.extend_from_slice(&shard.to_be_bytes());
@@ -95,9 +109,33 @@ impl<'a> Key<'a> {
 
     /// What every consumer's key begins with.
     pub(crate) const CONSUMERS: [u8; 1] = [CONSUMER];
+    /// What every span's key begins with.
+    pub(crate) const SPANS: [u8; 1] = [SPAN];
 }
 
-/// Reads the `seq` of [`Key::Entry`] and at the end of [`Key::InConversation`].
+/// A stretch of entries that was indexed in one go, from its first `seq` up to and with its last. The spans cover
+/// all that has left memory, without gaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+}
+
+impl Span {
+    /// The entries of a span, at most: a distance has two bytes.
+    pub(crate) const MAX_ENTRIES: u64 = 1 << 16;
+}
+
+/// Reads the distances that [`Key::InSpan`] leads to.
+pub(crate) fn read_distances(bytes: &[u8]) -> Result<impl Iterator<Item = u64> + '_> {
+    let (distances, rest) = bytes.as_chunks();
+    if !rest.is_empty() {
+        return Err(Error::Damaged("an index cannot be read".into()));
+    }
+    Ok(distances.iter().map(|distance| u64::from(u16::from_be_bytes(*distance))))
+}
+
+/// Reads the `seq` at the end of a key, or of a value.
 pub(crate) fn read_seq(key: &[u8]) -> Result<u64> {
     match key.last_chunk() {
         Some(seq) => Ok(u64::from_be_bytes(*seq)),
@@ -250,7 +288,7 @@ mod tests {
 
         #[test]
         fn the_keys_of_a_conversation_sort_by_seq(conversation in conversation(), one in any::<u64>(), other in any::<u64>()) {
-            let key = |seq| Key::InConversation { conversation, seq }.bytes();
+            let key = |first| Key::InSpan { conversation, first }.bytes();
             assert_eq!(key(one).cmp(&key(other)), one.cmp(&other));
             assert_eq!(read_seq(&key(one)).unwrap(), one);
         }
@@ -261,13 +299,16 @@ mod tests {
             drop(Head::decode(&bytes));
             drop(Key::read_consumer(&bytes));
             drop(read_seq(&bytes));
+            drop(read_distances(&bytes).map(Iterator::count));
         }
     }
 
     #[test]
-    fn no_key_of_meta_is_a_consumer() {
-        for key in [Key::Format, Key::Region, Key::Shards, Key::Epoch, Key::Oldest] {
+    fn no_key_of_meta_is_a_consumer_or_a_span() {
+        let span = Key::Span { first: 1 };
+        for key in [Key::Format, Key::Region, Key::Shards, Key::Epoch, Key::Oldest, span] {
             assert!(!key.bytes().starts_with(&Key::CONSUMERS), "{key:?}");
+            assert_eq!(key.bytes().starts_with(&Key::SPANS), key == span, "{key:?}");
         }
     }
 }

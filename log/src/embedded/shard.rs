@@ -33,6 +33,8 @@ pub(crate) struct Shard {
     /// The oldest entry that is kept. It grows before entries are removed, and whoever reads looks at it
     /// after: so no reader takes a half-removed stretch for a whole one.
     oldest: AtomicU64,
+    /// Held by whoever writes the index: one at a time.
+    pub(crate) indexing: Mutex<()>,
     /// Empty once the log is closed.
     store: RwLock<Option<Arc<Store>>>,
 }
@@ -45,14 +47,33 @@ impl Shard {
         let mut recent = Recent::new(window, Instant::now());
         let from = first_since(&store, oldest, last_seq, Timestamp::now().minus(window))?;
         store.scan(from, last_seq, |seq, record| recent.insert(&record.id, seq, Instant::now()))?;
+        let indexed = store.outer_spans()?.map_or(0, |(_, newest)| newest.last).max(oldest - 1);
         let shard = Self {
-            tail: Tail::new(last_seq, limits),
+            tail: Tail::new(indexed, limits),
             recent: Mutex::new(recent),
             heads: RwLock::default(),
             oldest: oldest.into(),
-            store: RwLock::new(Some(store)),
+            indexing: Mutex::default(),
+            store: RwLock::new(Some(Arc::clone(&store))),
         };
+        shard.load(&store, last_seq)?;
         Ok((shard, last_at))
+    }
+
+    /// Reads what is not indexed into memory.
+    fn load(&self, store: &Store, last_seq: u64) -> Result<()> {
+        while self.tail.last_seq() < last_seq {
+            let entries = store.entries(self.tail.last_seq() + 1, last_seq, CHUNK_ENTRIES, CHUNK_BYTES)?;
+            if entries.is_empty() {
+                return Err(Error::Damaged("entries are missing before the last".into()));
+            }
+            let mut heads = self.heads.write();
+            for Entry { conversation, position, at, .. } in &entries {
+                heads.set(*conversation, Head { seq: position.seq, at: *at });
+            }
+            self.tail.publish(entries.into());
+        }
+        Ok(())
     }
 
     /// The disk, unless the log is closed.
@@ -131,7 +152,6 @@ impl Shard {
         limit: usize,
     ) -> Result<Vec<Entry>> {
         let store = self.store()?;
-        let last_seq = self.tail.last_seq();
         let Some(head) = self.head(&store, conversation)? else { return Ok(Vec::new()) };
         if head.seq <= after_seq || limit == 0 {
             return Ok(Vec::new());
@@ -140,14 +160,30 @@ impl Shard {
             return Ok(entries);
         }
         let shard = Arc::clone(self);
-        blocking(move || {
-            let from = (after_seq + 1).max(shard.oldest());
-            // Up to what was stored when this read began: all of it is in the index, in order.
-            let mut entries = store.conversation(conversation, from, last_seq, limit)?;
-            entries.retain(|entry| entry.position.seq >= shard.oldest());
-            Ok(entries)
-        })
-        .await
+        blocking(move || shard.read_index(&store, conversation, (after_seq, head.seq), limit)).await
+    }
+
+    /// The conversation's events after the first `seq` up to and with the second, at most `limit`: as far as they are
+    /// indexed from disk, and from memory what is not.
+    fn read_index(
+        &self,
+        store: &Store,
+        conversation: ConversationId,
+        (after_seq, head_seq): (u64, u64),
+        limit: usize,
+    ) -> Result<Vec<Entry>> {
+        loop {
+            let indexed = self.tail.indexed();
+            let from = (after_seq + 1).max(self.oldest());
+            let mut entries = store.conversation(conversation, from, indexed.min(head_seq), limit)?;
+            let rest = self.tail.chain(head_seq, indexed.max(after_seq), limit - entries.len(), usize::MAX);
+            if let Some(rest) = rest {
+                entries.extend(rest);
+                entries.retain(|entry| entry.position.seq >= self.oldest());
+                return Ok(entries);
+            }
+            // Some of it has been indexed and has left memory meanwhile; that ends when `head_seq` is indexed.
+        }
     }
 
     /// At most `limit` of the entries after `seq` that have left memory, from disk, without a gap; empty when

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, UserKey, UserValue};
 use types::{ConversationId, Entry, Epoch, EventId, Region};
 
-use super::layout::{FORMAT, Head, Key, Record, read_seq};
+use super::layout::{FORMAT, Head, Key, Record, Span, read_distances, read_seq};
 use crate::{Error, Layout, Result};
 
 /// The cache of blocks read from disk, in bytes.
@@ -28,7 +28,7 @@ pub(crate) struct Store {
     pub(crate) layout: Layout,
     db: Database,
     entries: Keyspace,
-    by_conversation: Keyspace,
+    index: Keyspace,
     heads: Keyspace,
     meta: Keyspace,
     /// Makes every later commit fail, as a broken disk does.
@@ -70,7 +70,7 @@ impl Store {
             db.keyspace(name, options).map_err(failed)
         };
         let entries = keyspace("entries", ENTRIES_MEMTABLE_BYTES)?;
-        let by_conversation = keyspace("by_conversation", INDEX_MEMTABLE_BYTES)?;
+        let index = keyspace("index", INDEX_MEMTABLE_BYTES)?;
         let heads = keyspace("heads", INDEX_MEMTABLE_BYTES)?;
         let meta = keyspace("meta", INDEX_MEMTABLE_BYTES)?;
         let is_new = number(&meta, Key::Format)?.is_none();
@@ -85,7 +85,7 @@ impl Store {
             layout,
             db,
             entries,
-            by_conversation,
+            index,
             heads,
             meta,
             #[cfg(test)]
@@ -144,7 +144,7 @@ impl Store {
         Ok(())
     }
 
-    /// The conversation's entries from `from` up to and with `to`, at most `limit`.
+    /// The conversation's indexed entries from `from` up to and with `to`, at most `limit`.
     pub(crate) fn conversation(
         &self,
         conversation: ConversationId,
@@ -152,15 +152,25 @@ impl Store {
         to: u64,
         limit: usize,
     ) -> Result<Vec<Entry>> {
-        let first = Key::InConversation { conversation, seq: from }.bytes();
-        let last = Key::InConversation { conversation, seq: to }.bytes();
         let mut entries = Vec::new();
         if from > to {
             return Ok(entries);
         }
-        for guard in self.by_conversation.range(first..=last).take(limit) {
-            let seq = read_seq(&guard.key().map_err(failed)?)?;
-            entries.extend(self.entry(seq)?.map(|(_, entry)| entry));
+        // The first span may begin before `from`, but not by more than its length.
+        let first = Key::InSpan { conversation, first: from.saturating_sub(Span::MAX_ENTRIES) }.bytes();
+        let last = Key::InSpan { conversation, first: to }.bytes();
+        for guard in self.index.range(first..=last) {
+            let (key, value) = guard.into_inner().map_err(failed)?;
+            let first = read_seq(&key)?;
+            let seqs = read_distances(&value)?.map(|distance| first + distance);
+            let wanted = seqs.filter(|seq| (from..=to).contains(seq));
+            let found = wanted.filter_map(|seq| self.entry(seq).transpose());
+            for entry in found.take(limit - entries.len()) {
+                entries.push(entry?.1);
+            }
+            if entries.len() >= limit {
+                break;
+            }
         }
         Ok(entries)
     }
@@ -182,19 +192,39 @@ impl Store {
         Ok(consumers)
     }
 
+    /// The first span that is indexed and not wholly removed, and the last.
+    pub(crate) fn outer_spans(&self) -> Result<Option<(Span, Span)>> {
+        let read = |guard: Option<fjall::Guard>| {
+            let Some(guard) = guard else { return Ok(None) };
+            let (key, value) = guard.into_inner().map_err(failed)?;
+            Ok(Some(Span { first: read_seq(&key)?, last: read_seq(&value)? }))
+        };
+        let mut spans = self.meta.prefix(Key::SPANS);
+        let Some(first) = read(spans.next())? else { return Ok(None) };
+        let last = read(spans.next_back())?.unwrap_or(first);
+        Ok(Some((first, last)))
+    }
+
     /// A batch with room for so many writes.
     pub(crate) fn batch(&self, capacity: usize) -> Batch {
         Batch { inner: OwnedWriteBatch::with_capacity(self.db.clone(), capacity), key: Vec::new(), value: Vec::new() }
     }
 
-    /// The entry comes first, so that whoever reads while the batch is applied finds it where the index leads.
     pub(crate) fn put_entry(&self, batch: &mut Batch, seq: u64, record: &Record<'_>) {
         record.write(&mut batch.value);
         Key::Entry { seq }.write(&mut batch.key);
         let value = UserValue::from(batch.value.as_slice());
         batch.inner.insert(&self.entries, UserKey::from(batch.key.as_slice()), value);
-        Key::InConversation { conversation: record.conversation, seq }.write(&mut batch.key);
-        batch.inner.insert(&self.by_conversation, UserKey::from(batch.key.as_slice()), UserValue::from([]));
+    }
+
+    /// Stores at which `distances` from the span's first entry those of the conversation are.
+    pub(crate) fn put_in_span(&self, batch: &mut Batch, conversation: ConversationId, first: u64, distances: &[u8]) {
+        Key::InSpan { conversation, first }.write(&mut batch.key);
+        batch.inner.insert(&self.index, UserKey::from(batch.key.as_slice()), UserValue::from(distances));
+    }
+
+    pub(crate) fn put_span(&self, batch: &mut Batch, Span { first, last }: Span) {
+        batch.inner.insert(&self.meta, Key::Span { first }.bytes(), last.to_be_bytes());
     }
 
     pub(crate) fn put_head(&self, batch: &mut Batch, conversation: ConversationId, head: Head) {
@@ -210,11 +240,18 @@ impl Store {
         batch.inner.insert(&self.meta, Key::Oldest.bytes(), seq.to_be_bytes());
     }
 
-    pub(crate) fn remove_entry(&self, batch: &mut Batch, conversation: ConversationId, seq: u64) {
+    pub(crate) fn remove_entry(&self, batch: &mut Batch, seq: u64) {
         Key::Entry { seq }.write(&mut batch.key);
         batch.inner.remove(&self.entries, UserKey::from(batch.key.as_slice()));
-        Key::InConversation { conversation, seq }.write(&mut batch.key);
-        batch.inner.remove(&self.by_conversation, UserKey::from(batch.key.as_slice()));
+    }
+
+    pub(crate) fn remove_in_span(&self, batch: &mut Batch, conversation: ConversationId, first: u64) {
+        Key::InSpan { conversation, first }.write(&mut batch.key);
+        batch.inner.remove(&self.index, UserKey::from(batch.key.as_slice()));
+    }
+
+    pub(crate) fn remove_span(&self, batch: &mut Batch, first: u64) {
+        batch.inner.remove(&self.meta, Key::Span { first }.bytes());
     }
 
     /// Stores the batch; on return it survives a loss of power.

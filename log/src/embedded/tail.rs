@@ -1,4 +1,5 @@
-//! The end of the log in memory: what was just stored is read by all who follow without touching the disk.
+//! The end of the log in memory: what was just stored is read by all who follow without touching the disk, and is
+//! found without an index.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,7 +8,8 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 use types::Entry;
 
-/// How much the tail holds. When either is exceeded, the oldest batches go.
+/// How much the tail holds. When either is exceeded, the oldest batches go, as far as they are indexed; when half of
+/// either is not indexed, it is time to index.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) entries: usize,
@@ -52,6 +54,21 @@ struct Batches {
     entries: usize,
     bytes: usize,
     last_seq: u64,
+    /// The last `seq` that the index on disk leads to. What is later stays in memory.
+    indexed: u64,
+    /// The bytes of what is later.
+    unindexed_bytes: usize,
+}
+
+/// How much of the tail is not indexed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrears {
+    /// Little.
+    Few,
+    /// It is time to index.
+    Due,
+    /// No more may be added before it is indexed.
+    Overdue,
 }
 
 struct Batch {
@@ -61,10 +78,15 @@ struct Batch {
 }
 
 impl Tail {
-    /// An empty tail after `last_seq`.
+    /// An empty tail after `last_seq`, up to which everything is indexed.
     pub(crate) fn new(last_seq: u64, limits: Limits) -> Self {
-        let batches = RwLock::new(Batches { queue: VecDeque::new(), entries: 0, bytes: 0, last_seq });
-        Self { batches, published: watch::Sender::new(Published { seq: last_seq, closed: false }), limits }
+        let queue = VecDeque::new();
+        let batches = Batches { queue, entries: 0, bytes: 0, last_seq, indexed: last_seq, unindexed_bytes: 0 };
+        Self {
+            batches: RwLock::new(batches),
+            published: watch::Sender::new(Published { seq: last_seq, closed: false }),
+            limits,
+        }
     }
 
     /// Adds entries that are stored and follow the last one without a gap, and wakes all who wait for them.
@@ -77,6 +99,36 @@ impl Tail {
         self.published.send_modify(|published| published.seq = last_seq);
         // Freed after the lock is released and the readers are on their way.
         drop(evicted);
+    }
+
+    /// Says that everything up to and with `seq`, the end of a batch, is indexed.
+    pub(crate) fn set_indexed(&self, seq: u64) {
+        let evicted = self.batches.write().set_indexed(seq, self.limits);
+        drop(evicted);
+    }
+
+    /// The last `seq` that the index leads to.
+    pub(crate) fn indexed(&self) -> u64 {
+        self.batches.read().indexed
+    }
+
+    /// The batches that are not indexed, oldest first.
+    pub(crate) fn unindexed(&self) -> Vec<Arc<[Entry]>> {
+        let batches = self.batches.read();
+        let from = batches.queue.partition_point(|batch| batch.first_seq <= batches.indexed);
+        batches.queue.range(from..).map(|batch| Arc::clone(&batch.entries)).collect()
+    }
+
+    /// Whether it is time to index.
+    pub(crate) fn arrears(&self) -> Arrears {
+        let batches = self.batches.read();
+        let entries = usize::try_from(batches.last_seq - batches.indexed).unwrap_or(usize::MAX);
+        let exceeds =
+            |share| entries > self.limits.entries / share || batches.unindexed_bytes > self.limits.bytes / share;
+        if exceeds(1) {
+            return Arrears::Overdue;
+        }
+        if exceeds(2) { Arrears::Due } else { Arrears::Few }
     }
 
     /// Tells all who follow that nothing will come any more.
@@ -140,14 +192,31 @@ impl Batches {
         self.queue.front().map_or(self.last_seq + 1, |batch| batch.first_seq)
     }
 
-    /// Adds a batch and gives what no longer fits. The newest batch stays, however large.
+    /// Adds a batch and gives what no longer fits.
     fn push(&mut self, batch: Batch, last_seq: u64, limits: Limits) -> Vec<Batch> {
         self.entries += batch.entries.len();
         self.bytes += batch.bytes;
+        self.unindexed_bytes += batch.bytes;
         self.last_seq = last_seq;
         self.queue.push_back(batch);
+        self.evict(limits)
+    }
+
+    /// Notes how far the index leads and gives what no longer fits.
+    fn set_indexed(&mut self, seq: u64, limits: Limits) -> Vec<Batch> {
+        let from = self.queue.partition_point(|batch| batch.first_seq <= self.indexed);
+        let to = self.queue.partition_point(|batch| batch.first_seq <= seq);
+        self.unindexed_bytes -= self.queue.range(from..to).map(|batch| batch.bytes).sum::<usize>();
+        self.indexed = seq;
+        self.evict(limits)
+    }
+
+    /// The newest batch stays, however large.
+    fn evict(&mut self, limits: Limits) -> Vec<Batch> {
         let mut evicted = Vec::new();
-        while self.queue.len() > 1 && (self.entries > limits.entries || self.bytes > limits.bytes) {
+        while (self.entries > limits.entries || self.bytes > limits.bytes)
+            && self.queue.get(1).is_some_and(|next| next.first_seq <= self.indexed + 1)
+        {
             let Some(oldest) = self.queue.pop_front() else { break };
             self.entries -= oldest.entries.len();
             self.bytes -= oldest.bytes;
@@ -206,6 +275,7 @@ mod tests {
     fn the_oldest_batches_leave_when_there_are_too_many_entries() {
         let tail = Tail::new(0, Limits { entries: 3, bytes: usize::MAX });
         tail.publish(entries(conversation(), 1..=2));
+        tail.set_indexed(2);
         tail.publish(entries(conversation(), 3..=4));
         assert_eq!((tail.first_seq(), tail.last_seq()), (3, 4));
     }
@@ -214,8 +284,25 @@ mod tests {
     fn the_oldest_batches_leave_when_there_are_too_many_bytes() {
         let tail = Tail::new(0, Limits { entries: usize::MAX, bytes: 1 });
         tail.publish(entries(conversation(), 1..=2));
+        tail.set_indexed(2);
         tail.publish(entries(conversation(), 3..=3));
         assert_eq!((tail.first_seq(), tail.last_seq()), (3, 3));
+    }
+
+    #[test]
+    fn what_is_not_indexed_stays_and_says_when_it_is_time() {
+        let tail = Tail::new(10, Limits { entries: 4, bytes: usize::MAX });
+        tail.publish(entries(conversation(), 11..=12));
+        assert_eq!(tail.arrears(), Arrears::Few);
+        tail.publish(entries(conversation(), 13..=14));
+        assert_eq!(tail.arrears(), Arrears::Due);
+        tail.publish(entries(conversation(), 15..=15));
+        assert_eq!((tail.arrears(), tail.first_seq(), tail.unindexed().len()), (Arrears::Overdue, 11, 3));
+        tail.set_indexed(14);
+        assert_eq!((tail.arrears(), tail.first_seq(), tail.unindexed().len()), (Arrears::Few, 13, 1));
+        tail.set_indexed(15);
+        assert_eq!((tail.first_seq(), tail.unindexed().len()), (13, 0));
+        assert_eq!(tail.batches.read().unindexed_bytes, 0);
     }
 
     #[test]

@@ -1,5 +1,4 @@
 //! The process is killed in the middle of writes, again and again, and what it acknowledged is looked for.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
@@ -7,8 +6,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use log::{Append, Appended, Config, Consumer, Log};
-use types::{ConversationId, Entry, EventId, GroupId, Region, UserId};
+use types::{ConversationId, Entry, EventId, Region};
+
+use super::super::tail::Limits;
+use super::{Options, RETENTION, WINDOW};
+use crate::contract::{group, user};
+use crate::{Append, Appended, Consumer, Log};
 
 const ROUNDS: usize = 12;
 /// The variable that tells the child process where the log is.
@@ -48,8 +51,9 @@ fn nothing_acknowledged_is_lost_and_nothing_stored_twice_when_the_process_is_kil
 /// Starts a child, kills it once it has acknowledged so many events, and gives all it acknowledged.
 fn kill_after(folder: &Path, lines: usize) -> Vec<Acked> {
     let test = "nothing_acknowledged_is_lost_and_nothing_stored_twice_when_the_process_is_killed";
+    let (_, module) = module_path!().split_once("::").unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
+        .args(["--exact", &format!("{module}::{test}"), "--nocapture"])
         .env(FOLDER, folder)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -77,18 +81,19 @@ fn parse(line: &str) -> Option<Acked> {
     })
 }
 
+/// A log that keeps little in memory, so that it is killed while it writes the index, too.
 async fn open(folder: &Path) -> Arc<dyn Log> {
-    log::open(&Config::default(), folder, Region::default()).await.unwrap()
+    let tail = Limits { entries: 500, bytes: usize::MAX };
+    let options = Options::new(folder.join("log"), Region::default(), RETENTION, WINDOW);
+    crate::embedded::open(Options { tail, ..options }).await.unwrap()
 }
 
 /// The child: appends as fast as it can and tells of every receipt.
 async fn append_until_killed(folder: &Path) {
     let log = open(folder).await;
     let region = Region::default();
-    let group = || GroupId::generate(region).into();
-    let direct = || ConversationId::direct(UserId::generate(region), UserId::generate(region));
-    let conversations: Vec<ConversationId> =
-        (0..CONVERSATIONS).map(|number| if number % 2 == 0 { group() } else { direct() }).collect();
+    let conversation = |number| if number % 2 == 0 { group().into() } else { ConversationId::direct(user(), user()) };
+    let conversations: Vec<ConversationId> = (0..CONVERSATIONS).map(conversation).collect();
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..WRITERS {
         let log = Arc::clone(&log);
