@@ -101,3 +101,27 @@ impl Asset {
         tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == self.etag.as_bytes())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_the_page_asks_for_is_there() {
+        for (name, asset) in WEB.iter() {
+            let text = String::from_utf8_lossy(&asset.bytes);
+            let wanted = text.split("\"/web/").skip(1).filter_map(|rest| rest.split('"').next());
+            for file in wanted {
+                assert!(WEB.contains_key(file), "{name} asks for {file}");
+            }
+        }
+        assert!(WEB.contains_key("index.html"));
+    }
+
+    #[test]
+    fn every_file_has_a_type_that_browsers_know() {
+        for (name, asset) in WEB.iter() {
+            assert_ne!(asset.content_type, "application/octet-stream", "{name}");
+        }
+    }
+}

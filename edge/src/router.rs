@@ -100,3 +100,31 @@ fn cors(origins: &[String]) -> Result<Option<CorsLayer>, Error> {
         .max_age(CORS_MAX_AGE);
     Ok(Some(layer))
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_one_requests_failure_and_tells_nothing() {
+        async fn fail() -> &'static str {
+            panic!("a secret")
+        }
+        let router = Router::new().route("/", get(fail)).layer(CatchPanicLayer::custom(panicked));
+        let response = router.oneshot(Request::new(axum::body::Body::empty())).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(!String::from_utf8_lossy(&body).contains("secret"));
+    }
+
+    #[test]
+    fn an_origin_that_is_none_is_told_at_the_start() {
+        assert!(cors(&["https://chat.example.org\n".into()]).is_err());
+        assert!(cors(&[]).unwrap().is_none());
+    }
+}

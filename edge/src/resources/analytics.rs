@@ -181,7 +181,9 @@ pub(crate) struct Step {
     messages: u64,
 }
 
-/// How many messages were sent to groups per hour or day, oldest first. Steps without messages are left out.
+/// How many messages were sent to groups per hour or day, oldest first.
+///
+/// Steps without messages are left out.
 #[utoipa::path(get, path = "/v1/analytics/activity", tag = "analytics", operation_id = "activity", params(Steps),
     responses(
         (status = 200, body = Ranking<Step>),

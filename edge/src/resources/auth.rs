@@ -72,7 +72,9 @@ pub(crate) struct Registration {
     name: Option<String>,
 }
 
-/// Registers a user and signs it in. The first user of a new system becomes its operator and analyst.
+/// Registers a user and signs it in.
+///
+/// The first user of a new system becomes its operator and analyst.
 #[utoipa::path(post, path = "/v1/auth/register", tag = "auth", operation_id = "register", security(()),
     responses(
         (status = 201, body = SignedIn),
@@ -150,8 +152,10 @@ pub(crate) struct Refresh {
     refresh_token: String,
 }
 
-/// Exchanges a refresh token for the next access token and the next refresh token. A refresh token is good once:
-/// one that comes a second time was stolen or is replayed, and its session ends (`session_reused`).
+/// Exchanges a refresh token for the next access token and the next refresh token.
+///
+/// A refresh token is good once: one that comes a second time was stolen or is replayed, and its session ends
+/// (`session_reused`).
 #[utoipa::path(post, path = "/v1/auth/refresh", tag = "auth", operation_id = "refresh", security(()),
     responses(
         (status = 200, body = SignedIn),

@@ -52,8 +52,9 @@ pub(crate) struct List {
     cursor: Option<String>,
 }
 
-/// One's conversations: all groups, and the direct ones in which something was said. The one with the latest
-/// activity comes first.
+/// One's conversations: all groups, and the direct ones in which something was said.
+///
+/// The one with the latest activity comes first.
 #[utoipa::path(get, path = "/v1/conversations", tag = "conversations", operation_id = "list_conversations",
     params(List), responses((status = 200, body = Page<Conversation>)))]
 pub(crate) async fn list(

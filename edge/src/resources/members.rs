@@ -135,8 +135,9 @@ pub(crate) async fn add(
     Ok(Answer(conversations::describe_one(&edge, caller.user, conversation).await?))
 }
 
-/// Removes a member from a group: the owner may remove anybody, everybody may leave (`me`). An owner who leaves is
-/// followed by the member of longest standing; with the last member the group ends.
+/// Removes a member from a group: the owner may remove anybody, everybody may leave (`me`).
+///
+/// An owner who leaves is followed by the member of longest standing; with the last member the group ends.
 #[utoipa::path(delete, path = "/v1/conversations/{conversation}/members/{user}", tag = "members",
     operation_id = "remove_member", params(MemberParams),
     responses(

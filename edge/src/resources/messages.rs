@@ -175,8 +175,10 @@ pub(crate) struct NewMessage {
     mentions: Vec<UserId>,
 }
 
-/// Sends a message. The answer comes once it is stored. Sent again with the same `id` and content it is answered
-/// 200 with the same message.
+/// Sends a message.
+///
+/// The answer comes once it is stored. Sent again with the same `id` and content it is answered 200 with the same
+/// message.
 #[utoipa::path(post, path = "/v1/conversations/{conversation}/messages", tag = "messages",
     operation_id = "send_message", params(ConversationParam),
     responses(

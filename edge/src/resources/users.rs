@@ -245,7 +245,9 @@ async fn replace_password(edge: &Edge, caller: &Caller, password: String, curren
     edge.passwords.hash(password).await
 }
 
-/// Deletes oneself: all sessions end, all groups are left, the texts are erased. The messages stay.
+/// Deletes oneself: all sessions end, all groups are left, the texts are erased.
+///
+/// The messages stay.
 #[utoipa::path(delete, path = "/v1/users/me", tag = "users", operation_id = "delete_me", responses((status = 204)))]
 pub(crate) async fn delete_me(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<StatusCode, ApiError> {
     edge.commands.execute(&Command::DeleteUser { user: caller.user, at: Timestamp::now() }).await?;
@@ -262,8 +264,10 @@ pub(crate) struct Roles {
     roles: Vec<Role>,
 }
 
-/// Gives a user exactly these roles. Only operators may. A token tells the roles of the time when it was issued, so
-/// a change reaches the user with its next token.
+/// Gives a user exactly these roles.
+///
+/// Only operators may. A token tells the roles of the time when it was issued, so a change reaches the user with
+/// its next token.
 #[utoipa::path(put, path = "/v1/users/{user}/roles", tag = "users", operation_id = "set_roles", params(UserParam),
     responses(
         (status = 200, body = User),

@@ -92,14 +92,7 @@ async fn conversations_come_by_their_latest_activity() {
     assert_eq!(list["items"][0]["unread"], 1);
     assert_eq!(list["items"][1]["unread"], 0);
 
-    let mut names = Vec::new();
-    let mut path = "/v1/conversations?limit=1".to_owned();
-    for _ in 0..4 {
-        let page = app.get(&ada, &path).await.expect(200);
-        names.extend(texts(&page, "name"));
-        let Some(next) = page["next"].as_str() else { break };
-        path = format!("/v1/conversations?limit=1&cursor={next}");
-    }
+    let names = app.pages(&ada, "/v1/conversations?limit=1", "name").await;
     assert_eq!(names, ["first", "second", "bob"]);
     assert_eq!(texts(&app.get(&bob, "/v1/conversations").await.expect(200), "name"), ["first", "ada"]);
 }

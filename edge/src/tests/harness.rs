@@ -23,6 +23,9 @@ use crate::{Edge, Seams, router};
 /// A password that may be used.
 pub(crate) const PASSWORD: &str = "correct horse";
 
+/// The longest list that is read whole, in pages.
+const MAX_PAGES: usize = 20;
+
 /// An edge.
 pub(crate) struct App {
     pub(crate) edge: Arc<Edge>,
@@ -203,6 +206,18 @@ impl App {
     pub(crate) async fn say(&self, person: &Person, conversation: &str, text: &str) -> Value {
         let path = format!("/v1/conversations/{conversation}/messages");
         self.post(person, &path, json!({"text": text})).await.expect(201)
+    }
+
+    /// The texts at `field` of a whole list, page by page. `path` has a query.
+    pub(crate) async fn pages(&self, person: &Person, path: &str, field: &str) -> Vec<String> {
+        let mut read = Vec::new();
+        let mut page = self.get(person, path).await.expect(200);
+        for _ in 0..MAX_PAGES {
+            read.extend(texts(&page, field));
+            let Some(next) = page["next"].as_str() else { return read };
+            page = self.get(person, &format!("{path}&cursor={next}")).await.expect(200);
+        }
+        panic!("{path} has no end");
     }
 
     /// Brings history and analytics up to the end of the log.

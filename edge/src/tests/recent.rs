@@ -1,17 +1,9 @@
 //! Direct messages over all senders.
 
-use crate::tests::harness::{App, Person, config, texts};
+use crate::tests::harness::{App, Person, config};
 
 async fn pages(app: &App, person: &Person, query: &str) -> Vec<String> {
-    let mut read = Vec::new();
-    let mut path = format!("/v1/messages/recent?{query}");
-    for _ in 0..20 {
-        let page = app.get(person, &path).await.expect(200);
-        read.extend(texts(&page, "text"));
-        let Some(next) = page["next"].as_str() else { break };
-        path = format!("/v1/messages/recent?{query}&cursor={next}");
-    }
-    read
+    app.pages(person, &format!("/v1/messages/recent?{query}"), "text").await
 }
 
 #[tokio::test]

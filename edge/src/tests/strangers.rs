@@ -63,10 +63,9 @@ async fn every_route_but_the_public_ones_wants_a_token() {
         }
         for authorization in [None, Some("Bearer"), Some("Bearer x.y.z"), Some("Basic YTpi"), Some(ada.token.as_str())]
         {
-            let mut request = Request::builder().method(operation.method.clone()).uri(&path);
-            if let Some(value) = authorization {
-                request = request.header(header::AUTHORIZATION, value);
-            }
+            let request = Request::builder().method(operation.method.clone()).uri(&path);
+            let request =
+                authorization.iter().fold(request, |request, value| request.header(header::AUTHORIZATION, *value));
             let reply = app.send(request.body(Body::empty()).unwrap()).await;
             let status = reply.status.as_u16();
             assert_eq!(status, 401, "{} {path} {authorization:?}", operation.method);
