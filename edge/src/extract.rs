@@ -65,7 +65,9 @@ impl FromRequestParts<Arc<Edge>> for ClientAddress {
 fn forwarded_for(headers: &HeaderMap, trusted_proxies: usize) -> Option<IpAddr> {
     let from_the_end = trusted_proxies.checked_sub(1)?;
     let lines = headers.get_all("x-forwarded-for").iter().rev().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.rsplit(',')).nth(from_the_end)?.trim().parse().ok()
+    let entry = lines.flat_map(|line| line.rsplit(',')).nth(from_the_end)?.trim();
+    // Some proxies add the port.
+    entry.parse().or_else(|_| entry.parse::<SocketAddr>().map(|address| address.ip())).ok()
 }
 
 #[cfg(test)]
@@ -83,7 +85,7 @@ mod tests {
 
     #[test]
     fn an_address_is_believed_as_far_as_proxies_are_trusted() {
-        let headers = headers("x-forwarded-for", &["203.0.113.9, 198.51.100.7", "192.0.2.1"]);
+        let headers = headers("x-forwarded-for", &["203.0.113.9, 198.51.100.7:4711", "192.0.2.1"]);
         for (trusted, wanted) in
             [(0, None), (1, Some("192.0.2.1")), (2, Some("198.51.100.7")), (3, Some("203.0.113.9")), (4, None)]
         {
