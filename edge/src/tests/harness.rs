@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
-use types::{Body as Said, Entry, Event, Region};
+use types::{Body as Said, Entry, Event, Region, Timestamp};
 
 use crate::config::{Config, PasswordConfig};
 use crate::{Edge, Seams, router};
@@ -202,10 +202,15 @@ impl App {
         group["id"].as_str().unwrap().to_owned()
     }
 
-    /// Sends a text and gives the message.
+    /// Sends a text and gives the message. What is sent next bears a later time.
     pub(crate) async fn say(&self, person: &Person, conversation: &str, text: &str) -> Value {
         let path = format!("/v1/conversations/{conversation}/messages");
-        self.post(person, &path, json!({"text": text})).await.expect(201)
+        let sent = self.post(person, &path, json!({"text": text})).await.expect(201);
+        let at: Timestamp = sent["created_at"].as_str().unwrap().parse().unwrap();
+        while Timestamp::now() <= at {
+            tokio::task::yield_now().await;
+        }
+        sent
     }
 
     /// The texts at `field` of a whole list, page by page. `path` has a query.
@@ -283,7 +288,7 @@ fn scrub(value: &Value, ids: &mut Vec<String>) -> Value {
 }
 
 fn scrub_text(text: &str, ids: &mut Vec<String>) -> String {
-    if text.parse::<types::Timestamp>().is_ok() {
+    if text.parse::<Timestamp>().is_ok() {
         return "<time>".into();
     }
     if let Some((one, other)) = text.split_once('~') {
