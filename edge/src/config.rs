@@ -76,8 +76,10 @@ pub struct PasswordConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsConfig {
-    /// The largest body of a request, and the largest frame on a WebSocket, in bytes.
+    /// The largest body of a request, in bytes.
     pub body_bytes: usize,
+    /// The largest message on a WebSocket, in bytes.
+    pub frame_bytes: usize,
     /// How long a body may take to arrive, in seconds.
     pub body_seconds: u64,
     /// How long the head of a request may take to arrive, in seconds.
@@ -107,8 +109,8 @@ pub struct LimitsConfig {
     pub outbox_bytes: usize,
     /// Frames of one WebSocket that may wait for the log at once.
     pub sends_in_flight: usize,
-    /// A WebSocket that has been silent for so long, in seconds, pings included, is closed.
-    pub idle_seconds: u64,
+    /// A WebSocket that has been silent for so long, in seconds, is sent a ping; after twice the time it is closed.
+    pub heartbeat_seconds: u64,
 }
 
 /// What users see of each other.
@@ -183,6 +185,7 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             body_bytes: 256 * 1024,
+            frame_bytes: 64 * 1024,
             body_seconds: 30,
             head_seconds: 30,
             connections: 100_000,
@@ -197,7 +200,7 @@ impl Default for LimitsConfig {
             connections_per_user: 20,
             outbox_bytes: 1024 * 1024,
             sends_in_flight: 64,
-            idle_seconds: 90,
+            heartbeat_seconds: 30,
         }
     }
 }

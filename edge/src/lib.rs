@@ -8,7 +8,7 @@
 //! | `router`, `openapi` | all routes with what surrounds them, and their description |
 //! | `resources` | REST, one file per resource |
 //! | `timeline`, `posting` | reading and writing messages |
-//! | `live` | WebSocket, long-poll, resume, fan-out |
+//! | `live`, `ws`, `hub`, `frame` | WebSocket, long-poll, resume, fan-out |
 //! | `auth`, `membership`, `limits` | who may, and how often |
 //! | `commands` | writes to the directory |
 //! | `operations`, `page` | health, metrics, documents, the built-in page |
@@ -20,6 +20,8 @@ pub mod config;
 mod cursor;
 mod error;
 mod extract;
+mod frame;
+mod hub;
 mod limits;
 mod live;
 mod membership;
@@ -33,7 +35,10 @@ mod router;
 mod server;
 mod timeline;
 mod validate;
+mod ws;
 
+#[cfg(test)]
+mod doubles;
 #[cfg(test)]
 mod tests;
 
@@ -160,7 +165,18 @@ impl Edge {
             timeline: Arc::clone(&timeline),
         };
         let posting = Arc::new(posting::Posting::new(stores, config.limits.text_characters));
-        let live = live::Live::start().await?;
+        let parts = live::Parts {
+            log: Arc::clone(&log),
+            directory: Arc::clone(&directory),
+            history: Arc::clone(&history),
+            tokens: Arc::clone(&tokens),
+            membership: Arc::clone(&membership),
+            rates: Arc::clone(&limits),
+            timeline: Arc::clone(&timeline),
+            posting: Arc::clone(&posting),
+            limits: live::LiveLimits::of(&config.limits),
+        };
+        let live = live::Live::start(parts).await?;
         Ok(Arc::new(Self {
             passwords: auth::Passwords::new(&config.auth.password)?,
             commands: commands::Commands::new(Arc::clone(&log), Arc::clone(&membership), Arc::clone(&tokens)),

@@ -72,8 +72,8 @@ pub(crate) struct Stores {
 #[utoipa::path(get, path = "/readyz", tag = "operations", operation_id = "readyz",
     responses((status = 200, body = Readiness)))]
 async fn readyz(State(edge): State<Arc<Edge>>) -> Result<Answer<Readiness>, ApiError> {
-    if edge.shutdown.is_cancelled() {
-        return Err(ApiError::not_ready(vec![missing("edge", "it is shutting down")]));
+    if edge.shutdown.is_cancelled() || !edge.live.is_open() {
+        return Err(ApiError::not_ready(vec![missing("edge", "it takes no connections any more")]));
     }
     let nobody = AttachmentId::generate(edge.config.region.number);
     let (log, directory, history, analytics, blobs) = tokio::join!(

@@ -3,6 +3,7 @@
 pub(crate) mod analytics;
 pub(crate) mod auth;
 pub(crate) mod conversations;
+pub(crate) mod events;
 pub(crate) mod members;
 pub(crate) mod messages;
 pub(crate) mod recent;

@@ -48,7 +48,7 @@ pub(crate) async fn serve(router: Router, edge: &Edge, listener: TcpListener) {
     drop(listener);
     connections.close();
     let deadline = Duration::from_secs(edge.config.shutdown_seconds);
-    let (_, joined) = tokio::join!(edge.live.close(), tokio::time::timeout(deadline, connections.wait()));
+    let (_, joined) = tokio::join!(edge.live.close(deadline), tokio::time::timeout(deadline, connections.wait()));
     if joined.is_err() {
         tracing::warn!(connections = connections.len(), "connections were cut at the deadline");
     }

@@ -1,20 +1,189 @@
-//! History merged with the tail of the log.
-#![allow(dead_code, unused, missing_docs)]
+//! What a conversation holds, read from two places at once: what history has stored, and the tail of the log
+//! that it has not stored yet. Whoever reads here finds every acknowledged event, however far ingest is behind.
+
+mod fold;
+
 use std::sync::Arc;
+
 use history::{History, Message, Page, Tail};
-use log::Log;
+use log::{Head, Log};
 use types::{ConversationId, Entry, EventId};
+
 use crate::ApiError;
-pub(crate) struct Timeline { history: Arc<dyn History> }
+use fold::{Last, One, Window};
+
+/// Events that are read from the log at a time.
+const BATCH: usize = 256;
+/// How often a read begins anew because the log let go of events that history stored meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// Reads of conversations, as if everything in the log were stored.
+pub(crate) struct Timeline {
+    log: Arc<dyn Log>,
+    history: Arc<dyn History>,
+}
+
+/// Whether the tail of the log follows what is stored without a hole.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Joint {
+    Tight,
+    Open,
+}
+
 impl Timeline {
-    pub(crate) fn new(log: Arc<dyn Log>, history: Arc<dyn History>) -> Self { Self { history } }
+    pub(crate) fn new(log: Arc<dyn Log>, history: Arc<dyn History>) -> Self {
+        Self { log, history }
+    }
+
+    /// A page of messages in their present state.
+    ///
+    /// The order of the reads matters: first where the stored part ends, then the page, then the log. So the log
+    /// is at least as new as the page, and folding its events over the page, those again that the page may
+    /// already show, leads to the state after the last of them.
     pub(crate) async fn messages(&self, conversation: ConversationId, page: &Page) -> Result<Vec<Message>, ApiError> {
-        Ok(self.history.messages(conversation, page).await?)
+        let mut attempt = 1;
+        loop {
+            let stored_seq = self.stored_seq(conversation).await?;
+            let stored = self.history.messages(conversation, page).await?;
+            let mut window = Window::new(page, stored_seq, stored);
+            let joint = self.scan(conversation, stored_seq, |entry| window.apply(entry)).await?;
+            if joint == Joint::Tight || attempt == ATTEMPTS {
+                return Ok(window.into_messages());
+            }
+            attempt += 1;
+        }
     }
+
+    /// One message in its present state.
     pub(crate) async fn message(&self, conversation: ConversationId, id: EventId) -> Result<Option<Message>, ApiError> {
-        Ok(self.history.message(conversation, id).await?)
+        let stored_seq = self.stored_seq(conversation).await?;
+        let mut one = One::new(id, self.history.message(conversation, id).await?);
+        self.scan(conversation, stored_seq, |entry| one.apply(entry)).await?;
+        Ok(one.into_message())
     }
+
+    /// The ends of conversations, with the last message in its present state; `None` where nothing has happened.
     pub(crate) async fn tails(&self, conversations: &[ConversationId]) -> Result<Vec<Option<Tail>>, ApiError> {
-        Ok(self.history.tails(conversations).await?)
+        let mut tails = self.history.tails(conversations).await?;
+        let heads = self.log.heads(conversations).await?;
+        for ((conversation, tail), head) in conversations.iter().zip(&mut tails).zip(heads) {
+            let stored_seq = tail.as_ref().map_or(0, |tail| tail.position.seq);
+            let Some(head) = head.filter(|head| head.position.seq > stored_seq) else { continue };
+            let mut last = Last::new(tail.take());
+            self.scan_to(*conversation, stored_seq, head, |entry| last.apply(entry)).await?;
+            *tail = last.into_tail();
+        }
+        Ok(tails)
+    }
+
+    /// The `seq` of the last event of each conversation, 0 where nothing has happened. Cheaper than
+    /// [`Timeline::tails`].
+    pub(crate) async fn newest(&self, conversations: &[ConversationId]) -> Result<Vec<u64>, ApiError> {
+        let heads = self.log.heads(conversations).await?;
+        let mut newest: Vec<u64> = heads.into_iter().map(|head| head.map_or(0, |head| head.position.seq)).collect();
+        let out_of_log: Vec<usize> = (0..newest.len()).filter(|index| newest[*index] == 0).collect();
+        if out_of_log.is_empty() {
+            return Ok(newest);
+        }
+        let asked: Vec<ConversationId> = out_of_log.iter().map(|index| conversations[*index]).collect();
+        let tails = self.history.tails(&asked).await?;
+        for (index, tail) in out_of_log.into_iter().zip(tails) {
+            newest[index] = tail.map_or(0, |tail| tail.position.seq);
+        }
+        Ok(newest)
+    }
+
+    /// Events of all kinds with a greater `seq` than `after_seq`, oldest first, at most `limit`.
+    ///
+    /// The log is asked first, and history only for what the log no longer has: whatever has left the log was
+    /// stored before it left, so together they are whole. Should there be a hole all the same, an entry's `prev`
+    /// tells: see [`is_whole`].
+    pub(crate) async fn events(
+        &self,
+        conversation: ConversationId,
+        after_seq: u64,
+        limit: usize,
+    ) -> Result<Vec<Entry>, ApiError> {
+        let logged = self.log.read(conversation, after_seq, limit).await?;
+        if logged.first().is_some_and(|first| first.prev <= after_seq) {
+            return Ok(logged);
+        }
+        let mut entries = self.history.events(conversation, after_seq, limit).await?;
+        let stored_seq = entries.last().map_or(after_seq, |last| last.position.seq);
+        let room = limit.saturating_sub(entries.len());
+        entries.extend(logged.into_iter().filter(|entry| entry.position.seq > stored_seq).take(room));
+        Ok(entries)
+    }
+
+    /// The event at this very place.
+    pub(crate) async fn event_at(&self, conversation: ConversationId, seq: u64) -> Result<Option<Entry>, ApiError> {
+        let entries = self.events(conversation, seq.saturating_sub(1), 1).await?;
+        Ok(entries.into_iter().next().filter(|entry| entry.position.seq == seq))
+    }
+
+    /// The event with this id, of whatever kind.
+    pub(crate) async fn event(&self, conversation: ConversationId, id: EventId) -> Result<Option<Entry>, ApiError> {
+        let stored_seq = self.stored_seq(conversation).await?;
+        if let Some(stored) = self.history.event(conversation, id).await? {
+            return Ok(Some(stored));
+        }
+        let mut found = None;
+        let is_it = |entry: &Entry| fold::read(entry).is_some_and(|event| event.id == id);
+        self.scan(conversation, stored_seq, |entry| {
+            found = found.take().or_else(|| is_it(entry).then(|| entry.clone()))
+        })
+        .await?;
+        Ok(found)
+    }
+
+    async fn stored_seq(&self, conversation: ConversationId) -> Result<u64, ApiError> {
+        let tails = self.history.tails(&[conversation]).await?;
+        Ok(tails.into_iter().next().flatten().map_or(0, |tail| tail.position.seq))
+    }
+
+    /// Shows `see` every event of the log after `stored_seq`, in order.
+    async fn scan(
+        &self,
+        conversation: ConversationId,
+        stored_seq: u64,
+        see: impl FnMut(&Entry) + Send,
+    ) -> Result<Joint, ApiError> {
+        let heads = self.log.heads(&[conversation]).await?;
+        match heads.into_iter().next().flatten() {
+            Some(head) if head.position.seq > stored_seq => self.scan_to(conversation, stored_seq, head, see).await,
+            _ => Ok(Joint::Tight),
+        }
+    }
+
+    /// As [`Timeline::scan`]. What is appended after `head` was asked for need not be seen, so that this ends
+    /// however fast others append.
+    async fn scan_to(
+        &self,
+        conversation: ConversationId,
+        stored_seq: u64,
+        head: Head,
+        mut see: impl FnMut(&Entry) + Send,
+    ) -> Result<Joint, ApiError> {
+        let (mut seen, mut joint) = (stored_seq, Joint::Tight);
+        while seen < head.position.seq {
+            let entries = self.log.read(conversation, seen, BATCH).await?;
+            let (Some(first), Some(last)) = (entries.first(), entries.last()) else { break };
+            if first.prev > seen {
+                joint = Joint::Open;
+            }
+            entries.iter().for_each(&mut see);
+            seen = last.position.seq;
+        }
+        Ok(joint)
     }
 }
+
+/// Whether `entries` are all that happened in their conversation after `after_seq` up to the last of them. `after_seq`
+/// may be any place in the shard, not only one of the conversation's own.
+pub(crate) fn is_whole(after_seq: u64, entries: &[Entry]) -> bool {
+    let starts = entries.first().is_none_or(|first| first.prev <= after_seq);
+    starts && entries.windows(2).all(|pair| pair[1].prev == pair[0].position.seq)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+use std::collections::VecDeque;
+use std::task::{Context, Waker};
+
+use types::Region;
+
+use super::outbox::{Taken, Written};
+use super::*;
+use crate::auth::SigningKey;
+use crate::config::AuthConfig;
+
+fn caller(expires_at: Timestamp) -> Caller {
+    Caller {
+        user: UserId::generate(Region::default()),
+        session: SessionId::generate(Region::default()),
+        roles: Vec::new(),
+        expires_at,
+    }
+}
+
+/// A connection that is in no room.
+pub(crate) fn connection() -> Arc<Connection> {
+    Arc::new(Connection::new(1, &caller(Timestamp::MAX), 0, 1_000))
+}
+
+/// What a connection's task would find to do.
+fn found(connection: &Connection) -> (Taken, Vec<bytes::Bytes>) {
+    let mut chunks = VecDeque::new();
+    let taken = connection.outbox.take(&Context::from_waker(Waker::noop()), Written::default(), &mut chunks);
+    (taken, chunks.into())
+}
+
+/// A hub, and the log that it listens to.
+async fn hub(data: &tempfile::TempDir) -> (Arc<Hub>, Arc<dyn Log>) {
+    let log = log::open(&log::Config::default(), data.path(), Region::default()).await.unwrap();
+    let directory = directory::open(&directory::Config::default(), data.path()).await.unwrap();
+    let key = SigningKey::open(&data.path().join("key.pem")).unwrap();
+    let parts = Parts {
+        log: log.clone(),
+        membership: Arc::new(Membership::new(directory.clone())),
+        directory,
+        tokens: Arc::new(Tokens::new(&AuthConfig::default(), key)),
+        limits: HubLimits { connections_per_user: 2, outbox_bytes: 1_000, heartbeat_seconds: 30 },
+    };
+    (Hub::start(parts, CancellationToken::new()).await.unwrap(), log)
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_its_token() {
+    let data = tempfile::tempdir().unwrap();
+    let (hub, _log) = hub(&data).await;
+    let soon = Timestamp::now().plus(Duration::from_secs(10));
+    let presence = hub.join(&caller(soon), Listening::ForFrames).await.unwrap();
+    assert!((9..=10).contains(&hub.until_next_look(&presence.connection)), "it is looked at when its token expires");
+    let expired = hub.join(&caller(Timestamp::now()), Listening::ForFrames).await.unwrap();
+    hub.look(&expired.connection, 1);
+    let (Taken::Ending(Ending::Close { code, .. }), _) = found(&expired.connection) else { panic!() };
+    assert_eq!(code, SIGNED_OUT);
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_pinged_once_and_then_sent_away() {
+    let data = tempfile::tempdir().unwrap();
+    let (hub, _log) = hub(&data).await;
+    let presence = hub.join(&caller(Timestamp::MAX), Listening::ForFrames).await.unwrap();
+    let connection = &presence.connection;
+    hub.look(connection, 29);
+    assert_eq!(found(connection), (Taken::Nothing, vec![]));
+    hub.look(connection, 30);
+    assert_eq!(found(connection), (Taken::Chunks, vec![frame::ping()]));
+    hub.look(connection, 31);
+    assert_eq!(found(connection), (Taken::Nothing, vec![]), "one ping is enough");
+    connection.hear(40);
+    hub.look(connection, 70);
+    assert_eq!(found(connection), (Taken::Chunks, vec![frame::ping()]), "it was heard, so it is asked anew");
+    hub.look(connection, 100);
+    assert!(matches!(found(connection).0, Taken::Ending(Ending::Close { code: GOING_AWAY, .. })));
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_end_in_time_is_cut() {
+    let data = tempfile::tempdir().unwrap();
+    let (hub, _log) = hub(&data).await;
+    let presence = hub.join(&caller(Timestamp::MAX), Listening::ForFrames).await.unwrap();
+    let connection = &presence.connection;
+    connection.outbox.end(signed_out("test"));
+    hub.look(connection, 3);
+    assert_ne!(found(connection).0, Taken::Ending(Ending::Cut), "its task has not seen it yet");
+    hub.give_grace(connection);
+    let now = hub.now();
+    hub.look(connection, now + GRACE_BEATS - 1);
+    assert_ne!(found(connection).0, Taken::Ending(Ending::Cut));
+    hub.look(connection, now + GRACE_BEATS);
+    assert_eq!(found(connection).0, Taken::Ending(Ending::Cut));
+}
+
+#[tokio::test]
+async fn when_something_is_lost_everybody_comes_back() {
+    let data = tempfile::tempdir().unwrap();
+    let (hub, _log) = hub(&data).await;
+    let presence = hub.join(&caller(Timestamp::MAX), Listening::ForFrames).await.unwrap();
+    hub.start_anew();
+    let (Taken::Ending(Ending::Close { code, reason, .. }), _) = found(&presence.connection) else { panic!() };
+    assert_eq!(code, GOING_AWAY);
+    assert!(reason.contains(r#""resume":true"#) && reason.len() <= 123, "{reason}");
+    assert!(!hub.is_closed(), "new connections are taken");
+}
+
+#[tokio::test]
+async fn a_closed_hub_takes_no_connections() {
+    let data = tempfile::tempdir().unwrap();
+    let (hub, _log) = hub(&data).await;
+    hub.close();
+    assert_eq!(hub.join(&caller(Timestamp::MAX), Listening::ForFrames).await.err().unwrap().code(), "unavailable");
+}

@@ -1,0 +1,6 @@
+mod closing;
+mod following;
+mod polling;
+mod resuming;
+mod sending;
+mod world;

@@ -1,0 +1,190 @@
+use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof, proptest};
+use types::{Body, Event, GroupId, Region, Timestamp, UserId};
+
+use super::*;
+use crate::doubles::{EPOCH, PlainHistory, PlainLog, entries, message, user};
+use history::Order;
+
+/// What may happen in a conversation. Indices name earlier messages, or later ones, which must change nothing.
+#[derive(Clone, Debug)]
+enum Step {
+    Say(usize),
+    Edit(usize),
+    Delete(usize),
+    Other,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0..2_usize).prop_map(Step::Say),
+        3 => (0..40_usize).prop_map(Step::Edit),
+        1 => (0..40_usize).prop_map(Step::Delete),
+        1 => Just(Step::Other),
+    ];
+    proptest::collection::vec(step, 0..40)
+}
+
+fn page(senders: [UserId; 2]) -> impl Strategy<Value = Page> {
+    let bound = || proptest::option::of(0..90_u64);
+    let since = proptest::option::of((0..45_i64).prop_map(|ms| Timestamp::from_millis(1_700_000_000_000 + ms)));
+    let sender = proptest::option::of((0..2_usize).prop_map(move |index| senders[index]));
+    (bound(), bound(), since, sender, any::<bool>(), 0..12_usize).prop_map(
+        |(before_seq, after_seq, since, sender, is_asc, limit)| Page {
+            before_seq,
+            after_seq,
+            since,
+            sender,
+            order: if is_asc { Order::Asc } else { Order::Desc },
+            limit,
+        },
+    )
+}
+
+/// The events of these steps by two senders, with the ids of all messages.
+fn events(steps: &[Step], senders: [UserId; 2]) -> Vec<Event> {
+    let ids: Vec<EventId> = steps.iter().map(|_| EventId::generate(Region::default())).collect();
+    let event = |(index, step): (usize, &Step)| {
+        let named = |named: usize| ids[named % steps.len()];
+        let (sender, body) = match *step {
+            Step::Say(who) => return Event { id: ids[index], ..message(senders[who], &format!("say {index}")) },
+            Step::Edit(at) => (senders[0], Body::Edit { message: named(at), text: format!("edit {index}") }),
+            Step::Delete(at) => (senders[0], Body::Delete { message: named(at) }),
+            Step::Other => (senders[1], Body::GroupUpdated { name: format!("name {index}") }),
+        };
+        Event { id: ids[index], sender, body }
+    };
+    steps.iter().enumerate().map(event).collect()
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn group() -> ConversationId {
+    GroupId::generate(Region::default()).into()
+}
+
+proptest! {
+    #[test]
+    fn every_read_is_as_if_all_were_stored(
+        (steps, senders, page) in (steps(), Just([user(), user()])).prop_flat_map(
+            |(steps, senders)| (Just(steps), Just(senders), page(senders))),
+        stored in 0..=40_usize,
+        trimmed in 0..=40_usize,
+        after in 0..90_u64,
+        limit in 0..50_usize,
+    ) {
+        let conversation = group();
+        let events = events(&steps, senders);
+        let all = entries(conversation, &events);
+        let stored = stored.min(all.len());
+        // The log may have let go only of what is stored.
+        let log = PlainLog::of(&all[trimmed.min(stored)..]);
+        let timeline = Timeline::new(log, PlainHistory::of(&all[..stored]));
+        let whole = PlainHistory::of(&all);
+        run(async {
+            prop_assert_eq!(
+                timeline.messages(conversation, &page).await.unwrap(),
+                whole.messages(conversation, &page).await.unwrap()
+            );
+            for event in &events {
+                prop_assert_eq!(
+                    timeline.message(conversation, event.id).await.unwrap(),
+                    whole.message(conversation, event.id).await.unwrap()
+                );
+                prop_assert_eq!(
+                    timeline.event(conversation, event.id).await.unwrap(),
+                    whole.event(conversation, event.id).await.unwrap()
+                );
+            }
+            let asked = [conversation, group()];
+            prop_assert_eq!(timeline.tails(&asked).await.unwrap(), whole.tails(&asked).await.unwrap());
+            let last_seq = all.last().map_or(0, |last| last.position.seq);
+            prop_assert_eq!(timeline.newest(&asked).await.unwrap(), vec![last_seq, 0]);
+            let read = timeline.events(conversation, after, limit).await.unwrap();
+            prop_assert_eq!(&read, &whole.events(conversation, after, limit).await.unwrap());
+            prop_assert_eq!(is_whole(after, &read), true);
+            for entry in &all {
+                let found = timeline.event_at(conversation, entry.position.seq).await.unwrap();
+                prop_assert_eq!(found.as_ref(), Some(entry));
+            }
+            Ok(())
+        })?;
+    }
+}
+
+/// The same over the stores themselves: what was appended is read as if ingest had stored all of it.
+async fn every_read_of_the_stores_is_as_if_all_were_stored(events: &[Event], stored: usize, pages: &[Page]) {
+    let data = tempfile::tempdir().unwrap();
+    let log = log::open(&log::Config::default(), data.path(), Region::default()).await.unwrap();
+    let open = async |name: &str| history::open(&history::Config::default(), &data.path().join(name)).await.unwrap();
+    let (partly, whole) = (open("partly").await, open("whole").await);
+    let conversation = group();
+    for event in events {
+        let append = log::Append { conversation, id: event.id, payload: event.encode() };
+        log.append(append).await.unwrap().await.unwrap();
+    }
+    let all = log.read(conversation, 0, 1_000).await.unwrap();
+    assert_eq!(all.len(), events.len());
+    partly.store(&all[..stored.min(all.len())]).await.unwrap();
+    whole.store(&all).await.unwrap();
+    let timeline = Timeline::new(log, partly);
+    for page in pages {
+        let expected = whole.messages(conversation, page).await.unwrap();
+        assert_eq!(timeline.messages(conversation, page).await.unwrap(), expected, "{page:?}");
+    }
+    let tails = whole.tails(&[conversation]).await.unwrap();
+    assert_eq!(timeline.tails(&[conversation]).await.unwrap(), tails);
+    for event in events {
+        let expected = whole.message(conversation, event.id).await.unwrap();
+        assert_eq!(timeline.message(conversation, event.id).await.unwrap(), expected);
+    }
+    assert_eq!(timeline.events(conversation, 0, 1_000).await.unwrap(), all);
+}
+
+proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(8))]
+    #[test]
+    fn every_read_of_the_embedded_stores_is_as_if_all_were_stored(
+        (steps, senders, pages) in (steps(), Just([user(), user()])).prop_flat_map(
+            |(steps, senders)| (Just(steps), Just(senders), proptest::collection::vec(page(senders), 1..12))),
+        stored in 0..=40_usize,
+    ) {
+        run(every_read_of_the_stores_is_as_if_all_were_stored(&events(&steps, senders), stored, &pages));
+    }
+}
+
+#[test]
+fn a_tail_of_many_batches_is_read_to_its_end() {
+    let conversation = group();
+    let sender = user();
+    let events: Vec<Event> = (0..3 * BATCH + 7).map(|index| message(sender, &index.to_string())).collect();
+    let all = entries(conversation, &events);
+    let timeline = Timeline::new(PlainLog::of(&all), PlainHistory::of(&all[..5]));
+    let page = Page { before_seq: None, after_seq: None, since: None, sender: None, order: Order::Desc, limit: 3 };
+    let newest = run(timeline.messages(conversation, &page)).unwrap();
+    let texts: Vec<&str> = newest.iter().map(|message| message.content.text.as_str()).collect();
+    assert_eq!(texts, ["774", "773", "772"]);
+}
+
+#[test]
+fn a_hole_is_seen() {
+    let conversation = group();
+    let all = entries(conversation, &[message(user(), "1"), message(user(), "2"), message(user(), "3")]);
+    assert!(is_whole(0, &all));
+    assert!(is_whole(0, &[]));
+    assert!(is_whole(3, &all[1..]), "a place of the shard need not be one of the conversation");
+    assert!(!is_whole(0, &all[1..]), "the first is missing");
+    assert!(!is_whole(0, &[all[0].clone(), all[2].clone()]), "the second is missing");
+}
+
+#[test]
+fn an_unreadable_event_does_not_hide_the_others() {
+    let conversation = group();
+    let mut all = entries(conversation, &[message(user(), "1"), message(user(), "2")]);
+    all[0].payload = "no event".into();
+    let timeline = Timeline::new(PlainLog::of(&all), PlainHistory::of(&[]));
+    let tail = run(timeline.tails(&[conversation])).unwrap().remove(0).unwrap();
+    assert_eq!(tail.position, types::Position { epoch: EPOCH, seq: 4 });
+    assert_eq!(tail.last_message.unwrap().content.text, "2");
+}
