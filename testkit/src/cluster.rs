@@ -80,10 +80,13 @@ impl Cluster {
                 Running { config: config.clone(), roles: roles.clone(), seams: stores.seams.clone(), listener };
             tasks.spawn(roles::run(running, shutdown.clone()));
         }
-        let cluster = Self { edges, stores, shutdown, tasks, data, shape, change };
+        let mut cluster = Self { edges, stores, shutdown, tasks, data, shape, change };
         for edge in 0..cluster.edges.len() {
             let client = cluster.client_of(edge);
-            crate::eventually("an edge is ready", || async { client.get("/readyz").await.is(200).then_some(()) }).await;
+            tokio::select! {
+                () = crate::eventually("an edge is ready", || async { client.get("/readyz").await.is(200).then_some(()) }) => {}
+                Some(ended) = cluster.tasks.join_next() => panic!("a role ended instead of getting ready: {ended:?}"),
+            }
         }
         cluster
     }

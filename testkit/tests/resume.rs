@@ -88,6 +88,10 @@ async fn a_resume_under_traffic_is_whole_and_in_order(cluster: &Cluster) {
                 assert_eq!(frame["complete"], true);
                 resumed = true;
             } else if frame["type"] == "event" && frame["seq"].as_u64() > last["seq"].as_u64() {
+                // What came live before the resume took hold comes again after it.
+                if frame["prev"] != last["seq"] && !resumed {
+                    continue;
+                }
                 assert_eq!(frame["prev"], last["seq"], "a chain without a gap, on visit {visits}");
                 seen.push(frame["event"]["text"].as_str().unwrap().to_owned());
                 last = frame;
@@ -123,15 +127,13 @@ async fn events_page_from_a_position(cluster: &Cluster) {
     let (mut after, mut seen, mut prev) = (0, Vec::new(), json!(0));
     loop {
         let page = ben.get(&format!("/v1/conversations/{group}/events?after_seq={after}&limit=10")).await.expect(200);
-        assert_eq!(page["complete"], true);
-        let items = page["items"].as_array().unwrap().clone();
-        if items.is_empty() {
-            break;
-        }
-        for frame in items {
+        for frame in page["items"].as_array().unwrap() {
             assert_eq!(frame["prev"], prev);
             prev = frame["seq"].clone();
             seen.push(frame["event"]["kind"].as_str().unwrap().to_owned());
+        }
+        if page["complete"] == true {
+            break;
         }
         after = page["position"]["seq"].as_u64().unwrap();
     }
@@ -190,7 +192,8 @@ async fn a_position_of_everything_resumes_everything(cluster: &Cluster) {
                 assert_eq!(frame["complete"], true);
                 break;
             }
-            "event" => texts.push(frame["event"]["text"].as_str().unwrap_or("").to_owned()),
+            "event" if frame["event"]["kind"] == "message" => texts.push(frame["event"]["text"].as_str().unwrap().to_owned()),
+            "event" => {}
             other => panic!("{other}"),
         }
     }
