@@ -26,6 +26,9 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("xtask", &["types"]),
 ];
 
+/// Each crate, and those that its tests alone may use beside these: only the binary's own tests can start the binary.
+const ALLOWED_IN_TESTS: [(&str, &str); 1] = [("rookery", "testkit")];
+
 /// What `cargo metadata` says, as far as we ask.
 #[derive(Deserialize)]
 struct Metadata {
@@ -43,6 +46,8 @@ struct Dependency {
     name: String,
     /// Set for a crate of ours.
     path: Option<String>,
+    /// `dev` when only tests use it.
+    kind: Option<String>,
 }
 
 pub(super) fn check(root: &Path) -> Result<Vec<String>> {
@@ -61,7 +66,11 @@ fn breaches_of(package: &Package) -> Vec<String> {
         return vec![format!("{}: a crate without a place in the order of crates", package.name)];
     };
     let ours = package.dependencies.iter().filter(|dependency| dependency.path.is_some());
-    ours.filter(|dependency| !allowed.contains(&dependency.name.as_str()))
+    let is_for_tests = |dependency: &Dependency| {
+        let edge = (package.name.as_str(), dependency.name.as_str());
+        dependency.kind.as_deref() == Some("dev") && ALLOWED_IN_TESTS.contains(&edge)
+    };
+    ours.filter(|dependency| !allowed.contains(&dependency.name.as_str()) && !is_for_tests(dependency))
         .map(|dependency| format!("{} depends on {}, which is not below it", package.name, dependency.name))
         .collect()
 }
@@ -71,7 +80,7 @@ mod tests {
     use super::*;
 
     fn metadata(name: &str, dependency: &str, path: Option<&str>) -> Metadata {
-        let dependency = Dependency { name: dependency.into(), path: path.map(Into::into) };
+        let dependency = Dependency { name: dependency.into(), path: path.map(Into::into), kind: None };
         Metadata { packages: vec![Package { name: name.into(), dependencies: vec![dependency] }] }
     }
 
@@ -79,6 +88,7 @@ mod tests {
     fn a_seam_on_a_seam_and_a_role_on_a_role_are_breaches() {
         assert_eq!(breaches(&metadata("history", "log", Some("/log"))).len(), 1);
         assert_eq!(breaches(&metadata("edge", "ingest", Some("/ingest"))).len(), 1);
+        assert_eq!(breaches(&metadata("rookery", "testkit", Some("/testkit"))).len(), 1);
         assert_eq!(breaches(&metadata("new", "types", Some("/types"))).len(), 1);
     }
 
@@ -86,5 +96,8 @@ mod tests {
     fn what_stands_below_is_allowed_and_so_are_the_crates_of_others() {
         assert_eq!(breaches(&metadata("analytics", "log", Some("/log"))), Vec::<String>::new());
         assert_eq!(breaches(&metadata("types", "log", None)), Vec::<String>::new());
+        let mut tests = metadata("rookery", "testkit", Some("/testkit"));
+        tests.packages[0].dependencies[0].kind = Some("dev".into());
+        assert_eq!(breaches(&tests), Vec::<String>::new());
     }
 }
