@@ -125,6 +125,6 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
 fn build(root: &Path) -> Result<()> {
     eprintln!("building");
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--release", "--workspace", "--bins", "--examples"]).current_dir(root);
+    cargo.args(["build", "--release", "--workspace", "--bins", "--example", "bare_appends"]).current_dir(root);
     shell::output(&mut cargo).map(drop)
 }
