@@ -20,13 +20,7 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (is_open, gate) = watch::channel(true);
-        let accepting = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                if *gate.borrow() {
-                    tokio::spawn(pass(client, target.clone(), gate.clone()));
-                }
-            }
-        });
+        let accepting = tokio::spawn(accept(listener, target, gate));
         Self { address, is_open, accepting }
     }
 
@@ -47,6 +41,14 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, target: String, gate: watch::Receiver<bool>) {
+    while let Ok((client, _)) = listener.accept().await {
+        if *gate.borrow() {
+            tokio::spawn(pass(client, target.clone(), gate.clone()));
+        }
     }
 }
 
