@@ -32,9 +32,28 @@ export class AboutView {
       el(
         "div",
         { class: "page-body" },
-        el("p", { class: "lead", text: "Rookery keeps every message durable before it is seen, in one order for everybody, and once." }),
-        el("section", { class: "card" }, el("h2", { text: "Health" }), el("ul", { class: "checks" }, ...[...this.rows, this.live].map(({ root }) => root))),
-        el("section", { class: "card" }, el("h2", { text: "Read on" }), el("ul", { class: "links" }, ...LINKS.map(([href, text]) => el("li", {}, el("a", { href, target: "_blank", rel: "noopener", text }), el("code", { text: href }))))),
+        el("p", {
+          class: "lead",
+          text: "Rookery keeps every message durable before it is seen, in one order for everybody, and once.",
+        }),
+        el(
+          "section",
+          { class: "card" },
+          el("h2", { text: "Health" }),
+          el("ul", { class: "checks" }, ...[...this.rows, this.live].map(({ root }) => root)),
+        ),
+        el(
+          "section",
+          { class: "card" },
+          el("h2", { text: "Read on" }),
+          el(
+            "ul",
+            { class: "links" },
+            ...LINKS.map(([href, text]) =>
+              el("li", {}, el("a", { href, target: "_blank", rel: "noopener", text }), el("code", { text: href })),
+            ),
+          ),
+        ),
       ),
     );
     socket.addEventListener("state", () => this.#drawLive());
@@ -72,7 +91,13 @@ async function check({ path, set }) {
 
 function checkRow(name, text) {
   const value = el("span", { class: "check-value", text: "…" });
-  const root = el("li", { class: "check" }, el("span", { class: "check-dot", "aria-hidden": "true" }), el("span", { class: "check-names" }, el("span", { text: name }), el("span", { class: "check-text", text })), value);
+  const root = el(
+    "li",
+    { class: "check" },
+    el("span", { class: "check-dot", "aria-hidden": "true" }),
+    el("span", { class: "check-names" }, el("span", { text: name }), el("span", { class: "check-text", text })),
+    value,
+  );
   const set = (isGood, words) => {
     root.classList.toggle("is-good", isGood);
     root.classList.toggle("is-bad", !isGood);

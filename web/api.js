@@ -12,7 +12,9 @@ export class Problem extends Error {
 
   /** Whether the same request may succeed later. */
   get isPassing() {
-    return this.status === 0 || this.status === 429 || this.status === 502 || this.status === 503 || this.status === 504;
+    return (
+      this.status === 0 || this.status === 429 || this.status === 502 || this.status === 503 || this.status === 504
+    );
   }
 }
 
@@ -122,7 +124,8 @@ async function exchangeInTurn() {
 
 /** Exchanges the refresh token for new ones; calls that come together share one exchange. */
 export function renew() {
-  if (session === null) return Promise.reject(new Problem(401, { code: "unauthenticated", detail: "You are logged out." }));
+  if (session === null)
+    return Promise.reject(new Problem(401, { code: "unauthenticated", detail: "You are logged out." }));
   renewal ??= exchangeInTurn().finally(() => {
     renewal = null;
   });

@@ -37,7 +37,12 @@ class Session {
     this.chat = new ChatView(this.store, this.outbox, this.socket, { go });
     this.top = new TopView(this.store);
     this.about = new AboutView(this.socket);
-    this.empty = el("div", { class: "empty" }, mark(), el("p", { text: "Choose a conversation, or begin a new one." }));
+    this.empty = el(
+      "div",
+      { class: "empty" },
+      mark(),
+      el("h1", { text: "Choose a conversation, or begin a new one." }),
+    );
     this.stage = el("main", { class: "stage" }, this.empty);
     this.banner = el("div", { class: "connection", role: "status", hidden: true });
     this.root = el("div", { class: "shell" }, this.banner, this.list.root, this.stage);
@@ -105,7 +110,9 @@ class Session {
       return;
     }
     this.announcing ??= setTimeout(() => {
-      this.banner.textContent = navigator.onLine ? "Connection lost. Reconnecting…" : "You are offline. What you write is sent when you are back.";
+      this.banner.textContent = navigator.onLine
+        ? "Connection lost. Reconnecting…"
+        : "You are offline. What you write is sent when you are back.";
       this.banner.hidden = false;
     }, QUIET_MS);
   }

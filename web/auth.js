@@ -12,14 +12,30 @@ const FIELDS = {
     autocapitalize: "none",
     spellcheck: "false",
   },
-  name: { label: "Your name", hint: "What others see. You may leave it empty.", autocomplete: "name", isOptional: true },
+  name: {
+    label: "Your name",
+    hint: "What others see. You may leave it empty.",
+    autocomplete: "name",
+    isOptional: true,
+  },
   email: { label: "Email", type: "email", autocomplete: "email" },
   password: { label: "Password", type: "password", autocomplete: "current-password" },
-  new_password: { label: "Password", type: "password", autocomplete: "new-password", hint: "A long one; a few words are fine" },
+  new_password: {
+    label: "Password",
+    type: "password",
+    autocomplete: "new-password",
+    hint: "A long one; a few words are fine",
+  },
 };
 
 const FORMS = {
-  login: { title: "Welcome back", action: "Log in", fields: ["login", "password"], other: "New here?", turn: "Sign up" },
+  login: {
+    title: "Welcome back",
+    action: "Log in",
+    fields: ["login", "password"],
+    other: "New here?",
+    turn: "Sign up",
+  },
   register: {
     title: "Create your account",
     action: "Sign up",
@@ -67,23 +83,47 @@ function card(kind, notice, onEntered, turn) {
     el("h1", { text: form.title }),
     notice && el("p", { class: "form-notice", role: "status", text: notice }),
     el("form", { onsubmit, novalidate: true }, problem, ...[...inputs.values()].map(({ root }) => root), submit),
-    el("p", { class: "auth-turn" }, `${form.other} `, el("button", { type: "button", class: "link", text: form.turn, onclick: turn })),
+    el(
+      "p",
+      { class: "auth-turn" },
+      `${form.other} `,
+      el("button", { type: "button", class: "link", text: form.turn, onclick: turn }),
+    ),
   );
 }
 
 function field(name) {
   const { label, hint, isOptional, ...attributes } = FIELDS[name];
   const id = `field-${name}`;
-  const input = el("input", { id, name, type: "text", "aria-describedby": `${id}-note`, required: !isOptional, ...attributes });
+  const input = el("input", {
+    id,
+    name,
+    type: "text",
+    "aria-describedby": `${id}-note`,
+    required: !isOptional,
+    ...attributes,
+  });
   const note = el("span", { class: "field-note", id: `${id}-note`, text: hint || "" });
   const caption = el("label", { for: id, text: label });
-  return { root: el("div", { class: "field" }, caption, withReveal(input), note), input, note, hint: hint || "", isOptional };
+  return {
+    root: el("div", { class: "field" }, caption, withReveal(input), note),
+    input,
+    note,
+    hint: hint || "",
+    isOptional,
+  };
 }
 
 /** A password may be looked at while it is typed. */
 function withReveal(input) {
   if (input.type !== "password") return input;
-  const button = el("button", { type: "button", class: "link reveal", text: "Show", "aria-pressed": "false", "aria-label": "Show password" });
+  const button = el("button", {
+    type: "button",
+    class: "link reveal",
+    text: "Show",
+    "aria-pressed": "false",
+    "aria-label": "Show password",
+  });
   button.addEventListener("click", () => {
     const isHidden = input.type === "password";
     input.type = isHidden ? "text" : "password";
@@ -127,7 +167,8 @@ function checkFilled(inputs) {
 function showProblem(failure, kind, inputs, problem) {
   const isProblem = failure instanceof Problem;
   const blamed = isProblem ? failure.errors.map(({ pointer, detail }) => [pointer.replace(/^\//, ""), detail]) : [];
-  if (isProblem && failure.status === 409) blamed.push([failure.code.includes("email") ? "email" : "username", failure.message]);
+  if (isProblem && failure.status === 409)
+    blamed.push([failure.code.includes("email") ? "email" : "username", failure.message]);
   const known = blamed.filter(([name]) => inputs.has(name));
   for (const [name, detail] of known) blame(inputs.get(name), sentence(detail));
   if (known.length > 0) {

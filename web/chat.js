@@ -42,7 +42,13 @@ export class ChatView {
       typing: () => socket.post({ type: "typing", conversation: this.id }),
     });
     this.details = new DetailsView(store, { go });
-    const column = el("section", { class: "chat-column", "aria-label": "Conversation" }, this.head, el("div", { class: "scroll-area" }, this.scroller, this.jump), this.composer.root);
+    const column = el(
+      "section",
+      { class: "chat-column", "aria-label": "Conversation" },
+      this.head,
+      el("div", { class: "scroll-area" }, this.scroller, this.jump),
+      this.composer.root,
+    );
     this.root = el("div", { class: "chat" }, column, this.details.root);
     this.#listen();
   }
@@ -50,7 +56,10 @@ export class ChatView {
   #listen() {
     const drawRows = batched(() => this.#drawRows());
     const drawHead = batched(() => this.#drawHead());
-    const ifMine = (run) => ({ detail }) => detail === this.id && run();
+    const ifMine =
+      (run) =>
+      ({ detail }) =>
+        detail === this.id && run();
     this.store.addEventListener("thread", ifMine(drawRows));
     this.outbox.addEventListener("change", ifMine(drawRows));
     this.store.addEventListener("typing", ifMine(drawHead));
@@ -116,9 +125,21 @@ export class ChatView {
     const typing = store.typing(this.id);
     const title = el(
       "a",
-      { class: "chat-title-link", href: isOpen ? `#/c/${this.id}` : `#/c/${this.id}/details`, "aria-label": `${name}: details` },
+      {
+        class: "chat-title-link",
+        href: isOpen ? `#/c/${this.id}` : `#/c/${this.id}/details`,
+        title: isOpen ? "Close details" : "Details",
+      },
       avatar(peer || this.id, name, { picture, group: !peer }),
-      el("span", { class: "chat-titles" }, el("h1", { class: "chat-title", text: name }), el("span", { class: typing.length ? "chat-subtitle is-typing" : "chat-subtitle", text: this.#subtitle(conversation, peer, typing) })),
+      el(
+        "span",
+        { class: "chat-titles" },
+        el("h1", { class: "chat-title", text: name }),
+        el("span", {
+          class: typing.length ? "chat-subtitle is-typing" : "chat-subtitle",
+          text: this.#subtitle(conversation, peer, typing),
+        }),
+      ),
     );
     const hadFocus = this.head.contains(document.activeElement) && document.activeElement.className;
     this.head.replaceChildren(backLink("#/"), title, detailsLink(this.id, isOpen));
@@ -141,12 +162,26 @@ export class ChatView {
     const conversation = store.conversations.get(id);
     if (!conversation) {
       this.list.replaceChildren();
-      this.start.replaceChildren(el("p", { text: id ? "This conversation is not there, or you are no member of it." : "" }));
+      this.start.replaceChildren(
+        el("p", { text: id ? "This conversation is not there, or you are no member of it." : "" }),
+      );
       return;
     }
     const thread = store.thread(id);
-    const act = { edit: (message) => this.composer.beginEdit(message), remove: (message) => this.#remove(message), retry: (entry) => this.outbox.retry(entry), discard: (entry) => this.outbox.discard(entry) };
-    const wanted = rowsOf({ store, thread, conversation, pending: this.outbox.pending(id), newAfter: this.#newAfter, act });
+    const act = {
+      edit: (message) => this.composer.beginEdit(message),
+      remove: (message) => this.#remove(message),
+      retry: (entry) => this.outbox.retry(entry),
+      discard: (entry) => this.outbox.discard(entry),
+    };
+    const wanted = rowsOf({
+      store,
+      thread,
+      conversation,
+      pending: this.outbox.pending(id),
+      newAfter: this.#newAfter,
+      act,
+    });
     const anchor = this.#isAtEnd ? null : this.#anchor();
     const rows = new Map();
     for (const { key, signature, make } of wanted) {
@@ -155,11 +190,15 @@ export class ChatView {
     }
     this.scroller.setAttribute("aria-busy", String(thread.isLoading));
     this.#rows = rows;
-    placeChildren(this.list, [...rows.values()].map(({ node }) => node));
+    placeChildren(
+      this.list,
+      [...rows.values()].map(({ node }) => node),
+    );
     this.#drawStart(thread, wanted.length);
     if (thread.items.length > 0) this.#countMissed(thread);
     if (this.#isAtEnd) this.#toEnd();
-    else if (anchor && rows.has(anchor.key)) this.scroller.scrollTop += rows.get(anchor.key).node.offsetTop - anchor.top;
+    else if (anchor && rows.has(anchor.key))
+      this.scroller.scrollTop += rows.get(anchor.key).node.offsetTop - anchor.top;
     this.#loadIfNear(thread);
     this.markRead();
   }
@@ -167,7 +206,12 @@ export class ChatView {
   #drawStart(thread, count) {
     let content;
     if (thread.problem) {
-      const again = el("button", { type: "button", class: "button", text: "Try again", onclick: () => this.store.loadOlder(this.id) });
+      const again = el("button", {
+        type: "button",
+        class: "button",
+        text: "Try again",
+        onclick: () => this.store.loadOlder(this.id),
+      });
       content = el("div", { class: "start-problem" }, el("p", { text: thread.problem.message }), again);
     } else if (thread.isLoading || !thread.isLoaded) content = el("p", { class: "loading", text: "Loading…" });
     else if (thread.hasOlder) content = el("p", { class: "loading", text: " " });
@@ -188,7 +232,9 @@ export class ChatView {
   #countMissed(thread) {
     const newest = thread.items[thread.items.length - 1].seq;
     if (!this.#isAtEnd && this.#shownNewest > 0) {
-      this.#missed += thread.items.filter((item) => item.seq > this.#shownNewest && !item.notice && item.sender !== this.store.me.id).length;
+      this.#missed += thread.items.filter(
+        (item) => item.seq > this.#shownNewest && !item.notice && item.sender !== this.store.me.id,
+      ).length;
     }
     this.#shownNewest = Math.max(newest, this.#shownNewest);
     this.#drawJump();
@@ -214,7 +260,8 @@ export class ChatView {
 
   #loadIfNear(thread) {
     const isNear = this.scroller.scrollTop < AT_START_PX;
-    if (isNear && thread.isLoaded && thread.hasOlder && !thread.isLoading && !thread.problem) this.store.loadOlder(this.id);
+    if (isNear && thread.isLoaded && thread.hasOlder && !thread.isLoading && !thread.problem)
+      this.store.loadOlder(this.id);
     if (this.#isAtEnd && !thread.isLoading) thread.trim();
   }
 
@@ -248,7 +295,9 @@ export class ChatView {
   }
 
   #editLast() {
-    const own = this.store.thread(this.id).items.filter((item) => item.sender === this.store.me.id && !item.deleted && item.text && !item.notice);
+    const own = this.store
+      .thread(this.id)
+      .items.filter((item) => item.sender === this.store.me.id && !item.deleted && item.text && !item.notice);
     if (own.length > 0) this.composer.beginEdit(own[own.length - 1]);
   }
 
@@ -264,11 +313,18 @@ export class ChatView {
 
 /** On a small screen, the way back to the list. */
 export function backLink(href) {
-  return el("a", { class: "icon-button back", href, "aria-label": "Back to conversations", title: "Back" }, icon("back"));
+  return el(
+    "a",
+    { class: "icon-button back", href, "aria-label": "Back to conversations", title: "Back" },
+    icon("back"),
+  );
 }
 
 function detailsLink(id, isOpen) {
   const label = isOpen ? "Close details" : "Details";
-  return el("a", { class: "icon-button", href: isOpen ? `#/c/${id}` : `#/c/${id}/details`, "aria-label": label, title: label }, icon(isOpen ? "close" : "info"));
+  return el(
+    "a",
+    { class: "icon-button", href: isOpen ? `#/c/${id}` : `#/c/${id}/details`, "aria-label": label, title: label },
+    icon(isOpen ? "close" : "info"),
+  );
 }
-

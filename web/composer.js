@@ -13,17 +13,38 @@ export class Composer {
   /** `act` is `{send(text), edit(message, text), editLast(), typing()}`; `edit` gives a promise. */
   constructor(act) {
     this.act = act;
-    this.input = el("textarea", { rows: "1", "aria-label": "Write a message", placeholder: "Write a message", enterkeyhint: "send" });
+    this.input = el("textarea", {
+      rows: "1",
+      "aria-label": "Write a message",
+      placeholder: "Write a message",
+      enterkeyhint: "send",
+    });
     this.input.addEventListener("input", () => this.#typed());
     this.input.addEventListener("keydown", (event) => this.#key(event));
-    this.submit = el("button", { type: "submit", class: "send", "aria-label": "Send", title: "Send (Enter)" }, icon("send"));
-    this.banner = el("div", { class: "edit-banner", hidden: true }, icon("edit"), el("span", { text: "Editing your message" }), iconButton("close", "Stop editing", () => this.#endEdit()));
+    this.submit = el(
+      "button",
+      { type: "submit", class: "send", "aria-label": "Send", title: "Send (Enter)" },
+      icon("send"),
+    );
+    this.banner = el(
+      "div",
+      { class: "edit-banner", hidden: true },
+      icon("edit"),
+      el("span", { text: "Editing your message" }),
+      iconButton("close", "Stop editing", () => this.#endEdit()),
+    );
     this.problem = el("p", { class: "composer-problem", role: "alert", hidden: true });
     const onsubmit = (event) => {
       event.preventDefault();
       this.#submitText();
     };
-    this.root = el("form", { class: "composer", onsubmit }, this.banner, this.problem, el("div", { class: "composer-line" }, this.input, this.submit));
+    this.root = el(
+      "form",
+      { class: "composer", onsubmit },
+      this.banner,
+      this.problem,
+      el("div", { class: "composer-line" }, this.input, this.submit),
+    );
     this.#fit();
   }
 

@@ -80,7 +80,11 @@ export class DetailsView {
         "header",
         { class: "details-head" },
         el("h2", { text: peer ? "About this chat" : "About this group" }),
-        el("a", { class: "icon-button", href: `#/c/${this.id}`, "aria-label": "Close details", title: "Close" }, icon("close")),
+        el(
+          "a",
+          { class: "icon-button", href: `#/c/${this.id}`, "aria-label": "Close details", title: "Close" },
+          icon("close"),
+        ),
       ),
       this.#portrait(conversation, peer),
       ...(peer ? [] : this.#groupParts(conversation)),
@@ -90,7 +94,9 @@ export class DetailsView {
   #portrait(conversation, peer) {
     const name = this.store.nameOf(conversation);
     const user = peer && this.store.user(peer);
-    const under = peer ? user && !user.deleted && `@${user.username}` : counted(conversation.members_count, "member", "members");
+    const under = peer
+      ? user && !user.deleted && `@${user.username}`
+      : counted(conversation.members_count, "member", "members");
     return el(
       "div",
       { class: "portrait" },
@@ -103,15 +109,27 @@ export class DetailsView {
   #groupParts(conversation) {
     const isOwner = conversation.role ? conversation.role === "owner" : conversation.owner === this.store.me.id;
     const known = new Set(this.#members.map(({ user }) => user.id));
-    const wide = (text, iconName, onclick, extra = "") => el("button", { type: "button", class: `button button-wide ${extra}`, onclick }, icon(iconName), text);
+    const wide = (text, iconName, onclick, extra = "") =>
+      el("button", { type: "button", class: `button button-wide ${extra}`, onclick }, icon(iconName), text);
     return [
-      isOwner && wide("Invite people", "person", () => inviteDialog(this.store, conversation, (id) => known.has(id)), "button-primary"),
+      isOwner &&
+        wide(
+          "Invite people",
+          "person",
+          () => inviteDialog(this.store, conversation, (id) => known.has(id)),
+          "button-primary",
+        ),
       isOwner && wide("Rename group", "edit", () => renameDialog(this.store, conversation)),
       el("h3", { text: "Members" }),
       this.#problem && el("p", { class: "form-problem", role: "alert", text: this.#problem.message }),
       el("ul", { class: "members" }, ...this.#members.map((member) => this.#member(conversation, member, isOwner))),
       this.#cursor && el("button", { type: "button", class: "link", text: "Show more", onclick: () => this.#more() }),
-      el("div", { class: "details-end" }, wide("Leave group", "leave", () => this.#leave(conversation), "button-quiet"), isOwner && wide("Delete group", "trash", () => this.#deleteGroup(conversation), "button-quiet-danger")),
+      el(
+        "div",
+        { class: "details-end" },
+        wide("Leave group", "leave", () => this.#leave(conversation), "button-quiet"),
+        isOwner && wide("Delete group", "trash", () => this.#deleteGroup(conversation), "button-quiet-danger"),
+      ),
     ].filter(Boolean);
   }
 
@@ -122,7 +140,12 @@ export class DetailsView {
       "li",
       { class: "member" },
       avatar(user.id, name, user),
-      el("span", { class: "person-names" }, el("span", { class: "person-name", text: isMe ? `${name} (you)` : name }), el("span", { class: "person-username", text: `@${user.username}` })),
+      el(
+        "span",
+        { class: "person-names" },
+        el("span", { class: "person-name", text: isMe ? `${name} (you)` : name }),
+        el("span", { class: "person-username", text: `@${user.username}` }),
+      ),
       role === "owner" && el("span", { class: "tag", text: "owner" }),
       isOwner && !isMe && iconButton("close", `Remove ${name}`, () => this.#remove(conversation, user, name)),
     );
@@ -146,7 +169,8 @@ export class DetailsView {
   }
 
   async #leave(conversation) {
-    if (!(await confirm("Leave group?", `You will see nothing more of “${this.store.nameOf(conversation)}”.`, "Leave"))) return;
+    if (!(await confirm("Leave group?", `You will see nothing more of “${this.store.nameOf(conversation)}”.`, "Leave")))
+      return;
     await this.#attempt(async () => {
       await request("DELETE", pathOf(conversation.id, "members", "me"));
       this.store.leave(conversation.id);

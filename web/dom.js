@@ -9,7 +9,8 @@ const ICONS = {
   close: "M6 6l12 12M18 6L6 18",
   down: "M12 5v14M6 13l6 6 6-6",
   edit: "M4 20l1-4L16 5l3 3L8 19zM14 7l3 3",
-  group: "M9 11a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7zM2.5 20a6.5 6.5 0 0 1 13 0M16 4.4a3.5 3.5 0 0 1 0 6.2M18 14.4a6.5 6.5 0 0 1 3.5 5.6",
+  group:
+    "M9 11a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7zM2.5 20a6.5 6.5 0 0 1 13 0M16 4.4a3.5 3.5 0 0 1 0 6.2M18 14.4a6.5 6.5 0 0 1 3.5 5.6",
   info: "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18zM12 11v5M12 8v.01",
   leave: "M10 4H6a2 2 0 0 0-2 2v12a2 2 0 0 0 2 2h4M15 8l4 4-4 4M19 12H9",
   more: "M5 12h.01M12 12h.01M19 12h.01",
@@ -63,7 +64,11 @@ export function mark() {
 
 /** A button that shows only an icon; its label is read out and shown as a tip. */
 export function iconButton(name, label, onclick, props = {}) {
-  return el("button", { type: "button", class: "icon-button", "aria-label": label, title: label, onclick, ...props }, icon(name));
+  return el(
+    "button",
+    { type: "button", class: "icon-button", "aria-label": label, title: label, onclick, ...props },
+    icon(name),
+  );
 }
 
 /** Up to two initials on a colour that belongs to the id; a picture if there is one. */
@@ -73,7 +78,10 @@ export function avatar(id, name, { picture, group } = {}) {
   let hash = 0;
   for (let at = 0; at < seed.length; at += 1) hash = (hash * 31 + seed.charCodeAt(at)) >>> 0;
   node.style.setProperty("--hue", String(hash % 360));
-  const words = name.trim().split(/[\s._-]+/u).filter(Boolean);
+  const words = name
+    .trim()
+    .split(/[\s._-]+/u)
+    .filter(Boolean);
   const initials = [words[0], words.length > 1 ? words[words.length - 1] : undefined].filter(Boolean);
   node.textContent = initials.map((word) => Array.from(word)[0].toLocaleUpperCase()).join("") || "?";
   if (picture && picture.startsWith("https:")) {
@@ -103,7 +111,12 @@ export function dialog(title, ...children) {
   const node = el(
     "dialog",
     { "aria-labelledby": "dialog-title" },
-    el("header", { class: "dialog-head" }, heading, iconButton("close", "Close", () => node.close())),
+    el(
+      "header",
+      { class: "dialog-head" },
+      heading,
+      iconButton("close", "Close", () => node.close()),
+    ),
     ...children,
   );
   node.addEventListener("close", () => node.remove());

@@ -18,7 +18,12 @@ export class ListView {
     this.store = store;
     this.list = el("ul", { class: "conversations", "aria-label": "Conversations" });
     this.note = el("div", { class: "list-note" });
-    this.search = el("input", { type: "search", placeholder: "Find a conversation", "aria-label": "Find a conversation", autocomplete: "off" });
+    this.search = el("input", {
+      type: "search",
+      placeholder: "Find a conversation",
+      "aria-label": "Find a conversation",
+      autocomplete: "off",
+    });
     this.search.addEventListener("input", () => {
       this.#filter = this.search.value.trim().toLocaleLowerCase();
       this.#draw();
@@ -57,7 +62,12 @@ export class ListView {
         "div",
         { class: "me" },
         avatar(me.id, name, me),
-        el("span", { class: "person-names" }, el("span", { class: "person-name", text: name }), el("span", { class: "person-username", text: `@${me.username}` })),
+        el(
+          "span",
+          { class: "person-names" },
+          el("span", { class: "person-name", text: name }),
+          el("span", { class: "person-username", text: `@${me.username}` }),
+        ),
         iconButton("leave", "Log out", logOut),
       ),
     );
@@ -67,18 +77,24 @@ export class ListView {
   select(selected) {
     this.#selected = selected;
     for (const [id, row] of this.#rows) markCurrent(row.link, id === selected);
-    for (const link of this.root.querySelectorAll(".foot-link")) markCurrent(link, link.getAttribute("href") === `#/${selected}`);
+    for (const link of this.root.querySelectorAll(".foot-link"))
+      markCurrent(link, link.getAttribute("href") === `#/${selected}`);
   }
 
   #draw() {
     const all = this.store.sorted();
-    const matching = this.#filter ? all.filter((one) => this.store.nameOf(one).toLocaleLowerCase().includes(this.#filter)) : all;
+    const matching = this.#filter
+      ? all.filter((one) => this.store.nameOf(one).toLocaleLowerCase().includes(this.#filter))
+      : all;
     const shown = matching.slice(0, this.#limit);
     const focused = document.activeElement && document.activeElement.closest(".conversations > li");
     const rows = new Map();
     for (const conversation of shown) rows.set(conversation.id, this.#row(conversation));
     this.#rows = rows;
-    placeChildren(this.list, [...rows.values()].map(({ root }) => root));
+    placeChildren(
+      this.list,
+      [...rows.values()].map(({ root }) => root),
+    );
     if (focused && this.list.contains(focused)) focused.firstElementChild.focus({ preventScroll: true });
     this.#drawNote(all.length, matching.length);
     this.select(this.#selected);
@@ -91,12 +107,18 @@ export class ListView {
     else if (problem && all === 0) note = this.#retryNote(problem);
     else if (all === 0) note = this.emptyNote;
     else if (matching === 0) note = el("p", { class: "list-hint", text: "No conversation of that name." });
-    else if (matching > this.#limit) note = el("button", { type: "button", class: "link", text: "Show more", onclick: () => this.#more() });
+    else if (matching > this.#limit)
+      note = el("button", { type: "button", class: "link", text: "Show more", onclick: () => this.#more() });
     this.note.replaceChildren(...(note ? [note] : []));
   }
 
   #retryNote(problem) {
-    const again = el("button", { type: "button", class: "button", text: "Try again", onclick: () => this.store.loadConversations() });
+    const again = el("button", {
+      type: "button",
+      class: "button",
+      text: "Try again",
+      onclick: () => this.store.loadConversations(),
+    });
     return el("div", { class: "list-hint" }, el("p", { text: problem.message }), again);
   }
 
@@ -118,7 +140,9 @@ export class ListView {
     const known = this.#rows.get(conversation.id);
     if (known && known.signature === signature) return known;
     const { unread } = conversation;
-    const badge = unread > 0 && el("span", { class: "badge", "aria-label": `${unread} unread`, text: unread > 99 ? "99+" : number(unread) });
+    const badge =
+      unread > 0 &&
+      el("span", { class: "badge", "aria-label": `${unread} unread`, text: unread > 99 ? "99+" : number(unread) });
     const link = el(
       "a",
       { class: unread > 0 ? "conversation is-unread" : "conversation", href: `#/c/${conversation.id}` },
@@ -126,8 +150,21 @@ export class ListView {
       el(
         "span",
         { class: "conversation-lines" },
-        el("span", { class: "conversation-line" }, el("span", { class: "conversation-name", text: name }), el("time", { class: "conversation-time", datetime: at || undefined, text: time })),
-        el("span", { class: "conversation-line" }, el("span", { class: typing.length > 0 ? "conversation-preview is-typing" : "conversation-preview", text: preview }), badge),
+        el(
+          "span",
+          { class: "conversation-line" },
+          el("span", { class: "conversation-name", text: name }),
+          el("time", { class: "conversation-time", datetime: at || undefined, text: time }),
+        ),
+        el(
+          "span",
+          { class: "conversation-line" },
+          el("span", {
+            class: typing.length > 0 ? "conversation-preview is-typing" : "conversation-preview",
+            text: preview,
+          }),
+          badge,
+        ),
       ),
     );
     if (!known) return { signature, link, root: el("li", { "data-id": conversation.id }, link) };

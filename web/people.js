@@ -20,7 +20,8 @@ function userSearch(store, onPick, isTaken) {
   const note = el("p", { class: "people-note", role: "status" });
   let asked = 0;
   let found = [];
-  const draw = () => list.replaceChildren(...found.map((user) => el("li", {}, userButton(user, isTaken(user), onPick))));
+  const draw = () =>
+    list.replaceChildren(...found.map((user) => el("li", {}, userButton(user, isTaken(user), onPick))));
   const search = async () => {
     asked += 1;
     const turn = asked;
@@ -69,9 +70,20 @@ function userButton(user, taken, onPick) {
   const name = user.name || user.username;
   return el(
     "button",
-    { type: "button", class: "person", disabled: taken === "member", "aria-pressed": taken === "chosen" ? "true" : undefined, onclick: () => onPick(user) },
+    {
+      type: "button",
+      class: "person",
+      disabled: taken === "member",
+      "aria-pressed": taken === "chosen" ? "true" : undefined,
+      onclick: () => onPick(user),
+    },
     avatar(user.id, name, user),
-    el("span", { class: "person-names" }, el("span", { class: "person-name", text: name }), el("span", { class: "person-username", text: `@${user.username}` })),
+    el(
+      "span",
+      { class: "person-names" },
+      el("span", { class: "person-name", text: name }),
+      el("span", { class: "person-username", text: `@${user.username}` }),
+    ),
     taken && el("span", { class: "tag", text: taken }),
   );
 }
@@ -96,7 +108,13 @@ function userChoice(store, isMember) {
 
 function chip(user, onRemove) {
   const name = user.name || user.username;
-  return el("button", { type: "button", class: "chip", "aria-label": `Remove ${name}`, text: name, onclick: () => onRemove(user) });
+  return el("button", {
+    type: "button",
+    class: "chip",
+    "aria-label": `Remove ${name}`,
+    text: name,
+    onclick: () => onRemove(user),
+  });
 }
 
 /** A form in a dialog: `run` does the work, and what goes wrong is said above the buttons. */
@@ -119,7 +137,10 @@ function formDialog(title, action, children, run) {
   };
   const cancel = el("button", { type: "button", class: "button", text: "Cancel", onclick: () => node.close() });
   const actions = el("div", { class: "dialog-actions" }, cancel, submit);
-  const node = dialog(title, el("form", { class: "dialog-form", onsubmit, novalidate: true }, ...children, problem, actions));
+  const node = dialog(
+    title,
+    el("form", { class: "dialog-form", onsubmit, novalidate: true }, ...children, problem, actions),
+  );
   return node;
 }
 

@@ -34,7 +34,14 @@ export function rowsOf(view) {
 function waiting({ store, thread, pending }) {
   return pending
     .filter(({ id }) => !thread.get(id))
-    .map((entry) => ({ id: entry.id, sender: store.me.id, text: entry.text, created_at: entry.created_at, updated_at: entry.created_at, entry }));
+    .map((entry) => ({
+      id: entry.id,
+      sender: store.me.id,
+      text: entry.text,
+      created_at: entry.created_at,
+      updated_at: entry.created_at,
+      entry,
+    }));
 }
 
 function isNew({ newAfter, store }, item) {
@@ -54,11 +61,21 @@ function noticeRow({ store }, item) {
   const { notice } = item;
   const who = (id) => (id === store.me.id ? "You" : store.userName(id));
   const text = {
-    member_added: () => (notice.sender === notice.user ? `${who(notice.user)} joined` : `${who(notice.sender)} added ${whom(store, notice.user)}`),
-    member_removed: () => (notice.sender === notice.user ? `${who(notice.user)} left` : `${who(notice.sender)} removed ${whom(store, notice.user)}`),
+    member_added: () =>
+      notice.sender === notice.user
+        ? `${who(notice.user)} joined`
+        : `${who(notice.sender)} added ${whom(store, notice.user)}`,
+    member_removed: () =>
+      notice.sender === notice.user
+        ? `${who(notice.user)} left`
+        : `${who(notice.sender)} removed ${whom(store, notice.user)}`,
     group_updated: () => `${who(notice.sender)} named the group “${notice.name}”`,
   }[notice.kind]();
-  return { key: item.id, signature: text, make: () => el("li", { class: "notice", title: fullTime(item.created_at), text }) };
+  return {
+    key: item.id,
+    signature: text,
+    make: () => el("li", { class: "notice", title: fullTime(item.created_at), text }),
+  };
 }
 
 function whom(store, id) {
@@ -109,11 +126,17 @@ function drawMessage(message, shape, { act }) {
   ];
   const actions = shape.isOwn && shape.state === "sent" && !message.deleted ? ownActions(message, act) : null;
   // What can be done with a message shows when it is pointed at, touched or reached by the keyboard.
-  const bubble = el("div", { class: "bubble", tabindex: actions && 0 }, ...content(message, shape), meta(message, shape));
+  const bubble = el(
+    "div",
+    { class: "bubble", tabindex: actions && 0 },
+    ...content(message, shape),
+    meta(message, shape),
+  );
   return el(
     "li",
     { class: flags.filter(Boolean).join(" "), "data-id": message.id },
-    !shape.isOwn && el("span", { class: "message-face" }, shape.isLast && avatar(message.sender, shape.senderName, shape)),
+    !shape.isOwn &&
+      el("span", { class: "message-face" }, shape.isLast && avatar(message.sender, shape.senderName, shape)),
     el(
       "div",
       { class: "message-body" },
@@ -130,14 +153,23 @@ function content(message, shape) {
     shape.quote && el("span", { class: "message-quote", text: shape.quote }),
     message.image && imageOf(message.image),
     message.video && linkOf(message.video.url, `Video on ${message.video.source}`),
-    message.attachment && el("span", { class: "message-file", text: `${message.attachment.name} · ${fileSize(message.attachment.size)}` }),
+    message.attachment &&
+      el("span", { class: "message-file", text: `${message.attachment.name} · ${fileSize(message.attachment.size)}` }),
     message.text && el("span", { class: "message-text" }, linked(message.text)),
   ];
 }
 
 function imageOf({ url, width, height }) {
   if (!/^https:/iu.test(url)) return linkOf(url, "Image");
-  return el("img", { class: "message-image", src: url, width, height, alt: "Image", loading: "lazy", referrerpolicy: "no-referrer" });
+  return el("img", {
+    class: "message-image",
+    src: url,
+    width,
+    height,
+    alt: "Image",
+    loading: "lazy",
+    referrerpolicy: "no-referrer",
+  });
 }
 
 /** A link for what is shown elsewhere; an address of another scheme stays text. */
@@ -148,12 +180,21 @@ function linkOf(url, label) {
 
 function meta(message, shape) {
   const words = [shape.isEdited && "edited", shape.state === "sending" && "sending…"].filter(Boolean);
-  const time = el("time", { datetime: message.created_at, title: fullTime(message.created_at), text: clock(message.created_at) });
+  const time = el("time", {
+    datetime: message.created_at,
+    title: fullTime(message.created_at),
+    text: clock(message.created_at),
+  });
   return el("span", { class: "message-meta" }, words.length > 0 && `${words.join(" · ")} · `, time);
 }
 
 function ownActions(message, act) {
-  const button = (name, label, run) => el("button", { type: "button", class: "message-action", "aria-label": label, title: label, onclick: run }, icon(name));
+  const button = (name, label, run) =>
+    el(
+      "button",
+      { type: "button", class: "message-action", "aria-label": label, title: label, onclick: run },
+      icon(name),
+    );
   return el(
     "div",
     { class: "message-actions", role: "group", "aria-label": "Your message" },

@@ -136,7 +136,11 @@ export class Socket extends EventTarget {
     this.#failures += 1;
     this.#wait();
     // During the handshake a refused token shows as a plain failure: any request finds out and renews it.
-    if (code === TOKEN_REFUSED) renew().then(() => this.#hurry(), () => {});
+    if (code === TOKEN_REFUSED)
+      renew().then(
+        () => this.#hurry(),
+        () => {},
+      );
     else if (this.#failures % 3 === 0) request("GET", `/v1/users/${currentUser().id}`).catch(() => {});
   }
 

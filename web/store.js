@@ -111,7 +111,11 @@ export class Store extends EventTarget {
     if (thread && thread.isLoaded && held.position.epoch === position.epoch) fresh.position = held.position;
     else if (thread && thread.isLoaded) this.#reread(thread);
     const { last_message, unread, updated_at, summary_seq, position: heldPosition } = held;
-    Object.assign(held, fresh, isAhead ? { last_message, unread, updated_at, summary_seq, position: heldPosition } : {});
+    Object.assign(
+      held,
+      fresh,
+      isAhead ? { last_message, unread, updated_at, summary_seq, position: heldPosition } : {},
+    );
     return held;
   }
 
@@ -215,7 +219,11 @@ export class Store extends EventTarget {
     if (!thread.isLoaded) {
       const conversation = this.conversations.get(id);
       // Events up to here are in the page that is read next; later ones are applied to it.
-      if (conversation) conversation.position = { ...conversation.position, seq: Math.max(conversation.position.seq, conversation.summary_seq) };
+      if (conversation)
+        conversation.position = {
+          ...conversation.position,
+          seq: Math.max(conversation.position.seq, conversation.summary_seq),
+        };
     }
     const reading = thread.loadOlder();
     this.#emit("thread", id);
@@ -402,7 +410,10 @@ export class Store extends EventTarget {
     if (user === this.me.id) return;
     const typing = this.#typing.get(id) || new Map();
     clearTimeout(typing.get(user));
-    typing.set(user, setTimeout(() => this.#clearTyping(id, user), TYPING_MS));
+    typing.set(
+      user,
+      setTimeout(() => this.#clearTyping(id, user), TYPING_MS),
+    );
     this.#typing.set(id, typing);
     this.#emit("typing", id);
   }

@@ -112,7 +112,16 @@ export class Thread {
 export function messageOf(conversation, seq, at, event) {
   const { image, video, attachment, text = "" } = event;
   const kind = (image && "image") || (video && "video") || (attachment && "attachment") || "text";
-  return { ...event, conversation, seq, kind, text, created_at: event.sent_at || at, updated_at: event.sent_at || at, deleted: false };
+  return {
+    ...event,
+    conversation,
+    seq,
+    kind,
+    text,
+    created_at: event.sent_at || at,
+    updated_at: event.sent_at || at,
+    deleted: false,
+  };
 }
 
 /** Edits or deletes a message as an event says, unless its state is newer already. */

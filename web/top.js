@@ -41,13 +41,28 @@ export class TopView {
     this.users = el("ol", { class: "ranking", id: "top-users" });
     this.chats = el("ol", { class: "ranking", id: "top-chats" });
     this.asOf = el("span", { class: "as-of" });
-    this.presets = el("div", { class: "presets", role: "group", "aria-label": "Time" }, ...PRESETS.map(([name, range]) => this.#preset(name, range)));
+    this.presets = el(
+      "div",
+      { class: "presets", role: "group", "aria-label": "Time" },
+      ...PRESETS.map(([name, range]) => this.#preset(name, range)),
+    );
     for (const input of [this.start, this.end]) input.addEventListener("change", () => this.#changed());
     this.root = el(
       "section",
       { class: "page top", "aria-label": "Top five" },
       el("header", { class: "page-head" }, backLink("#/"), el("h1", { text: "Top five" }), this.asOf),
-      el("div", { class: "page-body" }, this.#range(), this.problem, el("div", { class: "cards" }, card("People", "who wrote the most messages in groups", this.users), card("Chats", "groups with the most messages", this.chats))),
+      el(
+        "div",
+        { class: "page-body" },
+        this.#range(),
+        this.problem,
+        el(
+          "div",
+          { class: "cards" },
+          card("People", "who wrote the most messages in groups", this.users),
+          card("Chats", "groups with the most messages", this.chats),
+        ),
+      ),
     );
     this.#markPreset();
     store.addEventListener("message", () => this.#expectMore());
@@ -56,7 +71,12 @@ export class TopView {
 
   #range() {
     const field = (label, input) => el("div", { class: "field" }, el("label", { for: input.id, text: label }), input);
-    return el("div", { class: "range" }, this.presets, el("div", { class: "range-fields" }, field("From", this.start), field("Until", this.end)));
+    return el(
+      "div",
+      { class: "range" },
+      this.presets,
+      el("div", { class: "range-fields" }, field("From", this.start), field("Until", this.end)),
+    );
   }
 
   #preset(name, range) {
@@ -69,7 +89,8 @@ export class TopView {
 
   #markPreset(name) {
     const chosen = name || (this.start.value || this.end.value ? "" : "All time");
-    for (const button of this.presets.children) button.setAttribute("aria-pressed", String(button.textContent === chosen));
+    for (const button of this.presets.children)
+      button.setAttribute("aria-pressed", String(button.textContent === chosen));
   }
 
   #changed(preset) {
@@ -104,7 +125,11 @@ export class TopView {
     const parameters = { start: instant(this.start), end: instant(this.end), limit: LIMIT };
     let answers;
     try {
-      answers = await Promise.all(["top-users", "top-conversations"].map((what) => request("GET", withQuery(`/v1/analytics/${what}`, parameters))));
+      answers = await Promise.all(
+        ["top-users", "top-conversations"].map((what) =>
+          request("GET", withQuery(`/v1/analytics/${what}`, parameters)),
+        ),
+      );
       if (turn !== this.#asked) return;
       this.problem.hidden = true;
       this.#draw(...answers);
@@ -131,8 +156,20 @@ export class TopView {
 
   #draw(users, chats) {
     this.store.addUsers([]);
-    drawRanking(this.users, users.items.map(({ user, messages }) => ({ id: user.id, name: user.name || user.username, under: `@${user.username}`, messages, user })));
-    drawRanking(this.chats, chats.items.map(({ conversation, messages }) => this.#chat(conversation, messages)));
+    drawRanking(
+      this.users,
+      users.items.map(({ user, messages }) => ({
+        id: user.id,
+        name: user.name || user.username,
+        under: `@${user.username}`,
+        messages,
+        user,
+      })),
+    );
+    drawRanking(
+      this.chats,
+      chats.items.map(({ conversation, messages }) => this.#chat(conversation, messages)),
+    );
     const asOf = new Date(users.as_of || Date.now());
     this.asOf.textContent = `Live · as of ${clock(asOf)}`;
   }
@@ -146,24 +183,38 @@ export class TopView {
 }
 
 function card(title, subtitle, list) {
-  return el("section", { class: "card" }, el("h2", { text: title }), el("p", { class: "card-subtitle", text: subtitle }), list);
+  return el(
+    "section",
+    { class: "card" },
+    el("h2", { text: title }),
+    el("p", { class: "card-subtitle", text: subtitle }),
+    list,
+  );
 }
 
 function drawRanking(list, entries) {
   const most = Math.max(1, ...entries.map(({ messages }) => messages));
   const rows = entries.map((entry) => rankRow(entry, entry.messages / most));
-  list.replaceChildren(...(rows.length > 0 ? rows : [el("li", { class: "ranking-empty", text: "No messages in this time." })]));
+  list.replaceChildren(
+    ...(rows.length > 0 ? rows : [el("li", { class: "ranking-empty", text: "No messages in this time." })]),
+  );
 }
 
 function rankRow(entry, share) {
   const bar = el("span", { class: "bar", "aria-hidden": "true" });
   bar.style.setProperty("--share", String(share));
-  const name = entry.href ? el("a", { class: "rank-name", href: entry.href, text: entry.name }) : el("span", { class: entry.isHidden ? "rank-name is-hidden" : "rank-name", text: entry.name });
+  const name = entry.href
+    ? el("a", { class: "rank-name", href: entry.href, text: entry.name })
+    : el("span", { class: entry.isHidden ? "rank-name is-hidden" : "rank-name", text: entry.name });
   return el(
     "li",
     { class: "rank", "data-id": entry.id },
     avatar(entry.id, entry.name, { group: entry.isGroup, picture: entry.user && entry.user.picture }),
     el("span", { class: "rank-names" }, name, bar),
-    el("span", { class: "rank-count", text: number(entry.messages), title: counted(entry.messages, "message", "messages") }),
+    el("span", {
+      class: "rank-count",
+      text: number(entry.messages),
+      title: counted(entry.messages, "message", "messages"),
+    }),
   );
 }
