@@ -239,6 +239,11 @@ export class Store extends EventTarget {
 
   /** Puts a message into its conversation, as an answer told it. */
   putMessage(message) {
+    const conversation = this.conversations.get(message.conversation);
+    if (conversation && message.seq >= (conversation.last_message ? conversation.last_message.seq : 0)) {
+      conversation.last_message = { ...message };
+      this.#emit("conversations", conversation.id);
+    }
     const thread = this.#threads.get(message.conversation);
     if (!thread || !thread.isLoaded) return;
     thread.put(message);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::PATIENCE;
 use thirtyfour::prelude::{By, WebDriver, WebElement};
 use thirtyfour::{
     BrowserCapabilitiesHelper, CapabilitiesHelper, ChromiumLikeCapabilities, DesiredCapabilities, WindowHandle,
@@ -14,8 +15,6 @@ use thirtyfour::{
 
 /// What a machine without a browser must install. A missing browser is a failure, never a skipped test.
 const MISSING: &str = "the browser test needs Chromium and its driver: apt-get install chromium chromium-driver";
-/// Everything that is waited for happens within this time, or the test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
 const POLL_EVERY: Duration = Duration::from_millis(50);
 
 /// Begins a script that asks which elements are on screen and hold a text.
