@@ -83,7 +83,7 @@ export class ChatView {
     this.root.classList.toggle("has-details", Boolean(withDetails));
     this.details.show(withDetails ? id : null);
     if (id === this.id) return;
-    if (this.id) this.#drafts.set(this.id, this.composer.take());
+    if (this.id) this.#keepDraft();
     this.id = id;
     if (id === null) return;
     this.#rows = new Map();
@@ -101,6 +101,12 @@ export class ChatView {
     if (this.id !== id) return;
     this.#drawRows();
     this.#toNewMark();
+  }
+
+  #keepDraft() {
+    const draft = this.composer.take();
+    if (draft) this.#drafts.set(this.id, draft);
+    else this.#drafts.delete(this.id);
   }
 
   /** Puts the cursor into the field, where that does not raise a keyboard over the screen. */
@@ -122,7 +128,7 @@ export class ChatView {
     const peer = store.peerOf(conversation);
     const picture = peer ? (store.user(peer) || {}).picture : undefined;
     const isOpen = this.root.classList.contains("has-details");
-    const typing = store.typing(this.id);
+    const typing = store.typing.in(this.id);
     const title = el(
       "a",
       {

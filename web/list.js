@@ -131,7 +131,7 @@ export class ListView {
     const { store } = this;
     const name = store.nameOf(conversation);
     const peer = store.peerOf(conversation);
-    const typing = store.typing(conversation.id);
+    const typing = store.typing.in(conversation.id);
     const preview = typing.length > 0 ? `${store.userName(typing[0])} is typing…` : previewOf(store, conversation);
     const at = lastActivity(conversation);
     const time = at ? shortTime(at) : "";

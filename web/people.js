@@ -41,8 +41,11 @@ function userSearch(store, onPick, isTaken) {
   };
   input.addEventListener("input", debounced(200, search));
   input.addEventListener("keydown", (event) => {
-    if (event.key === "Enter") event.preventDefault();
-    if (event.key === "ArrowDown") focusRow(event, list.querySelector("button:not(:disabled)"));
+    const first = list.querySelector("button:not(:disabled)");
+    if (event.key === "ArrowDown") focusRow(event, first);
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    if (first && input.value.trim() !== "") first.click();
   });
   list.addEventListener("keydown", (event) => moveInList(event, list, input));
   search();

@@ -1,6 +1,7 @@
 // What this tab knows: conversations, users, messages; kept whole by positions and `prev`.
 
 import { pathOf, request, withQuery } from "/web/api.js";
+import { Typing } from "/web/typing.js";
 import { Thread, changeMessage, messageOf } from "/web/thread.js";
 
 /** A direct conversation that has just been opened and holds nothing yet stands first. */
@@ -14,10 +15,11 @@ const MAX_REPAIR_PAGES = 20;
 const MAX_HELD_FRAMES = 1000;
 /** Conversations whose messages are kept after they were left. */
 const MAX_THREADS = 20;
+/** Users that are remembered; others are asked for again. */
+const MAX_USERS = 5000;
 const MAX_MEETINGS = 3;
 const MEET_AGAIN_MS = 1500;
 const REPAIR_AGAIN_MS = 5000;
-const TYPING_MS = 6000;
 
 /**
  * Emits `conversations` (the list changed), `thread` (messages of a conversation), `members`, `typing`, `users`,
@@ -31,8 +33,8 @@ export class Store extends EventTarget {
   #threads = new Map();
   #fetching = new Map();
   #repairs = new Map();
-  #typing = new Map();
   #isClosed = false;
+  typing = new Typing((conversation) => this.#emit("typing", conversation));
 
   constructor(me) {
     super();
@@ -193,6 +195,10 @@ export class Store extends EventTarget {
   /** Takes in users that came with another answer. */
   addUsers(users) {
     for (const user of users) this.users.set(user.id, user);
+    for (const id of this.users.keys()) {
+      if (this.users.size <= MAX_USERS) break;
+      if (id !== this.me.id) this.users.delete(id);
+    }
     this.#emit("users");
   }
 
@@ -269,7 +275,7 @@ export class Store extends EventTarget {
   /** Takes in a frame of the live connection. */
   receive(frame) {
     if (frame.type === "event") this.#event(frame);
-    else if (frame.type === "typing") this.#isTyping(frame.conversation, frame.user);
+    else if (frame.type === "typing" && frame.user !== this.me.id) this.typing.begin(frame.conversation, frame.user);
     else if (frame.type === "read") this.#wasRead(frame.conversation, frame.seq);
   }
 
@@ -315,7 +321,7 @@ export class Store extends EventTarget {
     if (event.kind === "message") {
       conversation.last_message = messageOf(conversation.id, seq, at, event);
       if (event.sender !== this.me.id) conversation.unread += 1;
-      this.#clearTyping(conversation.id, event.sender);
+      this.typing.end(conversation.id, event.sender);
       this.user(event.sender);
     } else if (event.kind === "edit" || event.kind === "delete") {
       const last = conversation.last_message;
@@ -385,7 +391,7 @@ export class Store extends EventTarget {
     return false;
   }
 
-  // Read marks and typing.
+  // Read marks.
 
   #wasRead(id, seq) {
     const conversation = this.conversations.get(id);
@@ -409,31 +415,6 @@ export class Store extends EventTarget {
     if (seq <= read && conversation.unread === 0) return;
     this.#wasRead(id, seq);
     request("PUT", pathOf(id, "read"), { seq }).catch(() => {});
-  }
-
-  #isTyping(id, user) {
-    if (user === this.me.id) return;
-    const typing = this.#typing.get(id) || new Map();
-    clearTimeout(typing.get(user));
-    typing.set(
-      user,
-      setTimeout(() => this.#clearTyping(id, user), TYPING_MS),
-    );
-    this.#typing.set(id, typing);
-    this.#emit("typing", id);
-  }
-
-  #clearTyping(id, user) {
-    const typing = this.#typing.get(id);
-    if (!typing || !typing.has(user)) return;
-    clearTimeout(typing.get(user));
-    typing.delete(user);
-    this.#emit("typing", id);
-  }
-
-  /** Who is typing in a conversation. */
-  typing(id) {
-    return [...(this.#typing.get(id) || new Map()).keys()];
   }
 }
 

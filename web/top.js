@@ -155,7 +155,6 @@ export class TopView {
   }
 
   #draw(users, chats) {
-    this.store.addUsers([]);
     drawRanking(
       this.users,
       users.items.map(({ user, messages }) => ({
