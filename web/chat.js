@@ -1,7 +1,7 @@
 // One conversation: its head, its messages, and the field to write in.
 
 import { pathOf, request } from "/web/api.js";
-import { avatar, batched, confirm, debounced, el, icon, toast } from "/web/dom.js";
+import { avatar, batched, confirm, debounced, el, icon, redraw, toast } from "/web/dom.js";
 import { counted } from "/web/format.js";
 import { Composer } from "/web/composer.js";
 import { DetailsView } from "/web/details.js";
@@ -82,7 +82,10 @@ export class ChatView {
   async show(id, { withDetails } = {}) {
     this.root.classList.toggle("has-details", Boolean(withDetails));
     this.details.show(withDetails ? id : null);
-    if (id === this.id) return;
+    if (id === this.id) {
+      if (id !== null) this.#drawHead();
+      return;
+    }
     if (this.id) this.#keepDraft();
     this.id = id;
     if (id === null) return;
@@ -120,36 +123,35 @@ export class ChatView {
     const conversation = this.store.conversations.get(this.id);
     this.composer.setEnabled(Boolean(conversation));
     if (!conversation) {
-      this.head.replaceChildren(backLink("#/"), el("h1", { class: "chat-title", text: "Not here" }));
+      redraw(this.head, [], () => [backLink("#/"), el("h1", { class: "chat-title", text: "Not here" })]);
       return;
     }
-    const { store } = this;
+    const { store, id } = this;
     const name = store.nameOf(conversation);
     const peer = store.peerOf(conversation);
     const picture = peer ? (store.user(peer) || {}).picture : undefined;
     const isOpen = this.root.classList.contains("has-details");
-    const typing = store.typing.in(this.id);
-    const title = el(
-      "a",
-      {
-        class: "chat-title-link",
-        href: isOpen ? `#/c/${this.id}` : `#/c/${this.id}/details`,
-        title: isOpen ? "Close details" : "Details",
-      },
-      avatar(peer || this.id, name, { picture, group: !peer }),
+    const typing = store.typing.in(id);
+    const subtitle = this.#subtitle(conversation, peer, typing);
+    redraw(this.head, [id, name, picture, isOpen, subtitle], () => [
+      backLink("#/"),
       el(
-        "span",
-        { class: "chat-titles" },
-        el("h1", { class: "chat-title", text: name }),
-        el("span", {
-          class: typing.length ? "chat-subtitle is-typing" : "chat-subtitle",
-          text: this.#subtitle(conversation, peer, typing),
-        }),
+        "a",
+        {
+          class: "chat-title-link",
+          href: isOpen ? `#/c/${id}` : `#/c/${id}/details`,
+          title: isOpen ? "Close details" : "Details",
+        },
+        avatar(peer || id, name, { picture, group: !peer }),
+        el(
+          "span",
+          { class: "chat-titles" },
+          el("h1", { class: "chat-title", text: name }),
+          el("span", { class: typing.length ? "chat-subtitle is-typing" : "chat-subtitle", text: subtitle }),
+        ),
       ),
-    );
-    const hadFocus = this.head.contains(document.activeElement) && document.activeElement.className;
-    this.head.replaceChildren(backLink("#/"), title, detailsLink(this.id, isOpen));
-    if (hadFocus) this.head.querySelector(`[class="${hadFocus}"]`)?.focus();
+      detailsLink(id, isOpen),
+    ]);
   }
 
   #subtitle(conversation, peer, typing) {

@@ -1,7 +1,7 @@
 // Who is in a conversation, and what may be done about it.
 
 import { pathOf, request, withQuery } from "/web/api.js";
-import { avatar, batched, confirm, el, icon, iconButton, toast } from "/web/dom.js";
+import { avatar, batched, confirm, el, icon, iconButton, redraw, toast } from "/web/dom.js";
 import { counted } from "/web/format.js";
 import { inviteDialog, renameDialog } from "/web/people.js";
 
@@ -71,24 +71,26 @@ export class DetailsView {
   #draw() {
     const conversation = this.store.conversations.get(this.id);
     if (!conversation) {
-      this.body.replaceChildren();
+      redraw(this.body, [], () => []);
       return;
     }
     const peer = this.store.peerOf(conversation);
-    this.body.replaceChildren(
+    const { id, name, role, members_count } = conversation;
+    const signature = [id, name, role, members_count, this.#members, this.#cursor, this.#problem?.message];
+    redraw(this.body, [...signature, peer && this.store.user(peer)], () => [
       el(
         "header",
         { class: "details-head" },
         el("h2", { text: peer ? "About this chat" : "About this group" }),
         el(
           "a",
-          { class: "icon-button", href: `#/c/${this.id}`, "aria-label": "Close details", title: "Close" },
+          { class: "icon-button", href: `#/c/${id}`, "aria-label": "Close details", title: "Close" },
           icon("close"),
         ),
       ),
       this.#portrait(conversation, peer),
       ...(peer ? [] : this.#groupParts(conversation)),
-    );
+    ]);
   }
 
   #portrait(conversation, peer) {

@@ -151,6 +151,22 @@ export function confirm(title, text, action) {
   });
 }
 
+const drawn = new WeakMap();
+
+/**
+ * Draws what is in a node, but only when `signature` differs from the last one: a click that has begun and the focus
+ * are not lost for nothing. The focus returns to what has the same class.
+ */
+export function redraw(node, signature, content) {
+  const text = JSON.stringify(signature);
+  if (drawn.get(node) === text) return;
+  drawn.set(node, text);
+  const focused = node !== document.activeElement && node.contains(document.activeElement) && document.activeElement;
+  node.replaceChildren(...content());
+  if (focused)
+    [...node.querySelectorAll(focused.localName)].find(({ className }) => className === focused.className)?.focus();
+}
+
 /** The most toasts on screen at once. */
 const MAX_TOASTS = 3;
 

@@ -1,6 +1,6 @@
 // The list of conversations, with what leads elsewhere.
 
-import { avatar, batched, el, icon, iconButton, mark } from "/web/dom.js";
+import { avatar, batched, el, icon, iconButton, mark, redraw } from "/web/dom.js";
 import { number, shortTime } from "/web/format.js";
 import { lastActivity } from "/web/store.js";
 import { newDirectDialog, newGroupDialog } from "/web/people.js";
@@ -136,16 +136,13 @@ export class ListView {
     const at = lastActivity(conversation);
     const time = at ? shortTime(at) : "";
     const picture = peer ? (store.user(peer) || {}).picture : undefined;
-    const signature = JSON.stringify([name, preview, time, conversation.unread, typing.length > 0, picture]);
-    const known = this.#rows.get(conversation.id);
-    if (known && known.signature === signature) return known;
+    const row = this.#rows.get(conversation.id) || newRow(conversation.id);
     const { unread } = conversation;
     const badge =
       unread > 0 &&
       el("span", { class: "badge", "aria-label": `${unread} unread`, text: unread > 99 ? "99+" : number(unread) });
-    const link = el(
-      "a",
-      { class: unread > 0 ? "conversation is-unread" : "conversation", href: `#/c/${conversation.id}` },
+    row.link.classList.toggle("is-unread", unread > 0);
+    redraw(row.link, [name, preview, time, unread, typing.length > 0, picture], () => [
       avatar(peer || conversation.id, name, { picture, group: !peer }),
       el(
         "span",
@@ -166,11 +163,14 @@ export class ListView {
           badge,
         ),
       ),
-    );
-    if (!known) return { signature, link, root: el("li", { "data-id": conversation.id }, link) };
-    known.link.replaceWith(link);
-    return Object.assign(known, { signature, link });
+    ]);
+    return row;
   }
+}
+
+function newRow(id) {
+  const link = el("a", { class: "conversation", href: `#/c/${id}` });
+  return { link, root: el("li", { "data-id": id }, link) };
 }
 
 /** Puts children in order, moving only those that are not yet at their place. */

@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::PATIENCE;
-use thirtyfour::prelude::{By, WebDriver, WebElement};
+use thirtyfour::prelude::{By, WebDriver, WebDriverError, WebElement};
 use thirtyfour::{
     BrowserCapabilitiesHelper, CapabilitiesHelper, ChromiumLikeCapabilities, DesiredCapabilities, WindowHandle,
 };
 
 /// What a machine without a browser must install. A missing browser is a failure, never a skipped test.
 const MISSING: &str = "the browser test needs Chromium and its driver: apt-get install chromium chromium-driver";
+/// How often an element may be drawn anew between being found and being clicked.
+const STALE_AT_MOST: usize = 5;
 const POLL_EVERY: Duration = Duration::from_millis(50);
 
 /// Begins a script that asks which elements are on screen and hold a text.
@@ -208,7 +210,13 @@ impl Window<'_> {
 
     /// Clicks the first element that `selector` names, is on screen and holds `text`.
     pub(crate) async fn click(&self, selector: &str, text: &str) {
-        self.element(selector, text).await.click().await.unwrap();
+        for _ in 0..STALE_AT_MOST {
+            match self.element(selector, text).await.click().await {
+                Err(WebDriverError::StaleElementReference(_)) => {}
+                clicked => return clicked.unwrap(),
+            }
+        }
+        panic!("`{text}` in {selector} was drawn anew whenever it was to be clicked");
     }
 
     /// Types into a field, after what it holds.
