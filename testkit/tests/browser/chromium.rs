@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::PATIENCE;
-use thirtyfour::prelude::{By, WebDriver, WebDriverError, WebElement};
+use thirtyfour::error::WebDriverErrorInner;
+use thirtyfour::prelude::{By, WebDriver, WebElement};
 use thirtyfour::{
     BrowserCapabilitiesHelper, CapabilitiesHelper, ChromiumLikeCapabilities, DesiredCapabilities, WindowHandle,
 };
@@ -212,7 +213,7 @@ impl Window<'_> {
     pub(crate) async fn click(&self, selector: &str, text: &str) {
         for _ in 0..STALE_AT_MOST {
             match self.element(selector, text).await.click().await {
-                Err(WebDriverError::StaleElementReference(_)) => {}
+                Err(error) if matches!(*error, WebDriverErrorInner::StaleElementReference(_)) => {}
                 clicked => return clicked.unwrap(),
             }
         }
