@@ -113,6 +113,12 @@ impl Cluster {
         format!("http://{}", self.edges[0])
     }
 
+    /// The folder of the data.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        self.data.path()
+    }
+
     /// What the roles meet through, to look behind the API.
     #[must_use]
     pub fn seams(&self) -> &edge::Seams {

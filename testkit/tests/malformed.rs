@@ -241,7 +241,10 @@ fn frames(group: &str) -> Vec<String> {
                 frame[field] = value.clone();
                 frames.push(frame.to_string());
             }
-            frames.push(json!({"type": "resume", "positions": value}).to_string());
+            // No positions are nothing to resume, which is no error.
+            if !value.is_null() && value != json!({}) {
+                frames.push(json!({"type": "resume", "positions": value}).to_string());
+            }
         }
     }
     frames.push(json!({"type": "send", "ref": "x", "conversation": group, "text": "x", "surprise": 1}).to_string());

@@ -219,7 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             Ok(request) => request,
             Err(malformed) => {
                 self.send(reply::malformed(&malformed));
-                self.malformed += 1;
+                self.malformed = self.malformed.saturating_add(1);
                 if self.malformed > MAX_MALFORMED {
                     self.close(1008, "too many frames that cannot be understood");
                 }
