@@ -192,7 +192,9 @@ async fn a_position_of_everything_resumes_everything(cluster: &Cluster) {
                 assert_eq!(frame["complete"], true);
                 break;
             }
-            "event" if frame["event"]["kind"] == "message" => texts.push(frame["event"]["text"].as_str().unwrap().to_owned()),
+            "event" if frame["event"]["kind"] == "message" => {
+                texts.push(frame["event"]["text"].as_str().unwrap().to_owned())
+            }
             "event" => {}
             other => panic!("{other}"),
         }
