@@ -1,6 +1,6 @@
 //! What an append costs: `cargo run --release -p log@0.1.0 --example append [seconds] [conversations]`.
 //!
-//! Keeps 1, 60 and 1,000 events of 200 bytes in flight against a log in a temporary folder, with one feed and one
+//! Keeps 1, 60, 120 and 1,000 events of 200 bytes in flight against a log in a temporary folder, with one feed and one
 //! consumer reading along, and prints for each: appends per second, CPU microseconds of the whole process per
 //! append, and the time from hand-over to receipt.
 #![expect(clippy::print_stdout, reason = "printing is what it is for")]
@@ -25,7 +25,7 @@ async fn main() {
     let conversations: Arc<[ConversationId]> =
         (0..count).map(|_| GroupId::generate(Region::default()).into()).collect();
     println!("{PAYLOAD_BYTES}-byte payloads, {count} conversations, {seconds} s each");
-    for in_flight in [1, 60, 1_000] {
+    for in_flight in [1, 60, 120, 1_000] {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let began = Instant::now();
         let log = log::open(&Config::default(), folder.path(), Region::default()).await.expect("the log opens");
@@ -38,6 +38,11 @@ async fn main() {
         for reader in readers {
             reader.await.expect("a reader ends with the log");
         }
+        drop(log);
+        let began = Instant::now();
+        let log = log::open(&Config::default(), folder.path(), Region::default()).await.expect("the log opens");
+        println!("    opened again in {:?}", began.elapsed());
+        log.close().await;
     }
 }
 

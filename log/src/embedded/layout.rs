@@ -8,7 +8,9 @@ use crate::{Error, Result};
 /// The version of this layout. A log of another version is refused.
 pub(crate) const FORMAT: u64 = 1;
 
-/// Every key of the embedded log. Numbers are big-endian, so that keys sort by them.
+/// Every key of the embedded log. Numbers are big-endian, so that keys sort by them. `entries` grows at its end and
+/// shrinks at its beginning; `index` is all else, its kinds of keys told apart by their first byte or their length:
+/// a conversation's key begins with `g` or `d`.
 ///
 /// There is no table of event ids: the duplicate window is in memory (see [`super::recent`]) and is read
 /// back from the records when the log is opened.
@@ -28,34 +30,34 @@ pub(crate) enum Key<'a> {
         /// The span's first `seq`.
         first: u64,
     },
-    /// In `heads`: the conversation's key → [`Head`]. Written with the index; outlives the entries, so that `prev`
+    /// In `index`: the conversation's key → [`Head`]. Written with the index; outlives the entries, so that `prev`
     /// stays true.
     Head {
         /// Whose last event.
         conversation: ConversationId,
     },
-    /// In `meta`: `i`, the first `seq` of a [`Span`] (8 bytes) → its last (8 bytes). Written once the span is
+    /// In `index`: `i`, the first `seq` of a [`Span`] (8 bytes) → its last (8 bytes). Written once the span is
     /// indexed.
     Span {
         /// The span's first `seq`.
         first: u64,
     },
-    /// In `meta`: `c`, shard (2 bytes), the consumer's group → the last acknowledged `seq` (8 bytes).
+    /// In `index`: `c`, shard (2 bytes), the consumer's group → the last acknowledged `seq` (8 bytes).
     Consumer {
         /// The shard that it reads.
         shard: u16,
         /// The role that reads.
         group: &'a str,
     },
-    /// In `meta`: `f` → [`FORMAT`] (8 bytes).
+    /// In `index`: `f` → [`FORMAT`] (8 bytes).
     Format,
-    /// In `meta`: `r` → the region's number (8 bytes).
+    /// In `index`: `r` → the region's number (8 bytes).
     Region,
-    /// In `meta`: `s` → the number of shards (8 bytes).
+    /// In `index`: `s` → the number of shards (8 bytes).
     Shards,
-    /// In `meta`: `e` → the epoch's number (8 bytes).
+    /// In `index`: `e` → the epoch's number (8 bytes).
     Epoch,
-    /// In `meta`: `o` → the `seq` of the oldest entry that is kept (8 bytes). What is below counts as removed.
+    /// In `index`: `o` → the `seq` of the oldest entry that is kept (8 bytes). What is below counts as removed.
     Oldest,
 }
 
@@ -304,9 +306,11 @@ mod tests {
     }
 
     #[test]
-    fn no_key_of_meta_is_a_consumer_or_a_span() {
+    fn no_other_key_is_taken_for_a_consumer_or_a_span() {
         let span = Key::Span { first: 1 };
-        for key in [Key::Format, Key::Region, Key::Shards, Key::Epoch, Key::Oldest, span] {
+        let conversation = crate::contract::group().into();
+        let head = Key::Head { conversation };
+        for key in [Key::Format, Key::Region, Key::Shards, Key::Epoch, Key::Oldest, span, head] {
             assert!(!key.bytes().starts_with(&Key::CONSUMERS), "{key:?}");
             assert_eq!(key.bytes().starts_with(&Key::SPANS), key == span, "{key:?}");
         }

@@ -11,13 +11,13 @@ use super::layout::{FORMAT, Head, Key, Record, Span, read_distances, read_seq};
 use crate::{Error, Layout, Result};
 
 /// The cache of blocks read from disk, in bytes.
-const CACHE_BYTES: u64 = 16 << 20;
-/// What is written stays in memory up to this size, then goes to a table: entries, in bytes.
-const ENTRIES_MEMTABLE_BYTES: u64 = 16 << 20;
-/// The same for each of the small keyspaces.
-const INDEX_MEMTABLE_BYTES: u64 = 4 << 20;
+const CACHE_BYTES: u64 = 8 << 20;
+/// What is written stays in memory up to this size, then goes to a table: of entries, in bytes.
+const ENTRIES_MEMTABLE_BYTES: u64 = 8 << 20;
+/// The same of all else.
+const INDEX_MEMTABLE_BYTES: u64 = 2 << 20;
 /// Journals are cut back at this size, in bytes: a bound on disk and on the time to open after a crash.
-const JOURNAL_BYTES: u64 = 128 << 20;
+const JOURNAL_BYTES: u64 = 64 << 20;
 /// Threads that write tables and compact. With two, fjall's first one spins while the second compacts.
 const BACKGROUND_THREADS: usize = 1;
 /// The embedded log's one shard.
@@ -29,8 +29,6 @@ pub(crate) struct Store {
     db: Database,
     entries: Keyspace,
     index: Keyspace,
-    heads: Keyspace,
-    meta: Keyspace,
     /// Makes every later commit fail, as a broken disk does.
     #[cfg(test)]
     pub(crate) broken: std::sync::atomic::AtomicBool,
@@ -71,23 +69,23 @@ impl Store {
         };
         let entries = keyspace("entries", ENTRIES_MEMTABLE_BYTES)?;
         let index = keyspace("index", INDEX_MEMTABLE_BYTES)?;
-        let heads = keyspace("heads", INDEX_MEMTABLE_BYTES)?;
-        let meta = keyspace("meta", INDEX_MEMTABLE_BYTES)?;
-        let is_new = number(&meta, Key::Format)?.is_none();
+        let is_new = number(&index, Key::Format)?.is_none();
         if is_new && !entries.is_empty().map_err(failed)? {
             return Err(Error::Damaged("there are entries, but nothing says of which format".into()));
         }
         if is_new {
-            describe(&db, &meta, region)?;
+            describe(&db, &index, region)?;
+            // The folder itself must be found again, too.
+            for folder in folder.ancestors().take(2).filter(|folder| !folder.as_os_str().is_empty()) {
+                File::open(folder).and_then(|folder| folder.sync_all()).map_err(unavailable)?;
+            }
         }
-        let layout = read_layout(&meta, region)?;
+        let layout = read_layout(&index, region)?;
         Ok(Self {
             layout,
             db,
             entries,
             index,
-            heads,
-            meta,
             #[cfg(test)]
             broken: false.into(),
             _lock: lock,
@@ -97,7 +95,7 @@ impl Store {
 
     /// The `seq` of the oldest entry that is kept.
     pub(crate) fn oldest(&self) -> Result<u64> {
-        Ok(number(&self.meta, Key::Oldest)?.unwrap_or(1))
+        Ok(number(&self.index, Key::Oldest)?.unwrap_or(1))
     }
 
     /// The last entry, with its place.
@@ -177,14 +175,14 @@ impl Store {
 
     /// The conversation's last event.
     pub(crate) fn head(&self, conversation: ConversationId) -> Result<Option<Head>> {
-        let value = self.heads.get(Key::Head { conversation }.bytes()).map_err(failed)?;
+        let value = self.index.get(Key::Head { conversation }.bytes()).map_err(failed)?;
         value.map(|value| Head::decode(&value)).transpose()
     }
 
     /// Every known consumer: its shard, its group and what it acknowledged last.
     pub(crate) fn consumers(&self) -> Result<Vec<(u16, String, u64)>> {
         let mut consumers = Vec::new();
-        for guard in self.meta.prefix(Key::CONSUMERS) {
+        for guard in self.index.prefix(Key::CONSUMERS) {
             let (key, value) = guard.into_inner().map_err(failed)?;
             let (shard, group) = Key::read_consumer(&key)?;
             consumers.push((shard, group.to_owned(), read_seq(&value)?));
@@ -199,7 +197,7 @@ impl Store {
             let (key, value) = guard.into_inner().map_err(failed)?;
             Ok(Some(Span { first: read_seq(&key)?, last: read_seq(&value)? }))
         };
-        let mut spans = self.meta.prefix(Key::SPANS);
+        let mut spans = self.index.prefix(Key::SPANS);
         let Some(first) = read(spans.next())? else { return Ok(None) };
         let last = read(spans.next_back())?.unwrap_or(first);
         Ok(Some((first, last)))
@@ -224,20 +222,20 @@ impl Store {
     }
 
     pub(crate) fn put_span(&self, batch: &mut Batch, Span { first, last }: Span) {
-        batch.inner.insert(&self.meta, Key::Span { first }.bytes(), last.to_be_bytes());
+        batch.inner.insert(&self.index, Key::Span { first }.bytes(), last.to_be_bytes());
     }
 
     pub(crate) fn put_head(&self, batch: &mut Batch, conversation: ConversationId, head: Head) {
         Key::Head { conversation }.write(&mut batch.key);
-        batch.inner.insert(&self.heads, UserKey::from(batch.key.as_slice()), head.encode());
+        batch.inner.insert(&self.index, UserKey::from(batch.key.as_slice()), head.encode());
     }
 
     pub(crate) fn put_consumer(&self, batch: &mut Batch, shard: u16, group: &str, acked: u64) {
-        batch.inner.insert(&self.meta, Key::Consumer { shard, group }.bytes(), acked.to_be_bytes());
+        batch.inner.insert(&self.index, Key::Consumer { shard, group }.bytes(), acked.to_be_bytes());
     }
 
     pub(crate) fn put_oldest(&self, batch: &mut Batch, seq: u64) {
-        batch.inner.insert(&self.meta, Key::Oldest.bytes(), seq.to_be_bytes());
+        batch.inner.insert(&self.index, Key::Oldest.bytes(), seq.to_be_bytes());
     }
 
     pub(crate) fn remove_entry(&self, batch: &mut Batch, seq: u64) {
@@ -251,7 +249,7 @@ impl Store {
     }
 
     pub(crate) fn remove_span(&self, batch: &mut Batch, first: u64) {
-        batch.inner.remove(&self.meta, Key::Span { first }.bytes());
+        batch.inner.remove(&self.index, Key::Span { first }.bytes());
     }
 
     /// Stores the batch; on return it survives a loss of power.
@@ -287,9 +285,9 @@ impl Store {
 }
 
 /// Writes down what a new log is.
-fn describe(db: &Database, meta: &Keyspace, region: Region) -> Result<()> {
+fn describe(db: &Database, index: &Keyspace, region: Region) -> Result<()> {
     let mut batch = db.batch().durability(Some(PersistMode::SyncAll));
-    let mut put = |key: Key<'_>, number: u64| batch.insert(meta, key.bytes(), number.to_be_bytes());
+    let mut put = |key: Key<'_>, number: u64| batch.insert(index, key.bytes(), number.to_be_bytes());
     put(Key::Format, FORMAT);
     put(Key::Region, region.number().into());
     put(Key::Shards, SHARDS.into());
@@ -303,8 +301,8 @@ fn random_epoch(region: Region) -> u32 {
     u32::from_be_bytes(*id.as_bytes().last_chunk().unwrap_or(&[0; 4]))
 }
 
-fn read_layout(meta: &Keyspace, region: Region) -> Result<Layout> {
-    let need = |key| number(meta, key)?.ok_or_else(|| Error::Damaged(format!("{key:?} is missing")));
+fn read_layout(index: &Keyspace, region: Region) -> Result<Layout> {
+    let need = |key| number(index, key)?.ok_or_else(|| Error::Damaged(format!("{key:?} is missing")));
     let format = need(Key::Format)?;
     if format != FORMAT {
         return Err(Error::Refused(format!("the log has format {format}, this program writes format {FORMAT}")));
@@ -321,8 +319,8 @@ fn read_layout(meta: &Keyspace, region: Region) -> Result<Layout> {
     Ok(Layout { region, shards: SHARDS, epoch: Epoch::new(epoch) })
 }
 
-fn number(meta: &Keyspace, key: Key<'_>) -> Result<Option<u64>> {
-    meta.get(key.bytes()).map_err(failed)?.map(|value| read_seq(&value)).transpose()
+fn number(index: &Keyspace, key: Key<'_>) -> Result<Option<u64>> {
+    index.get(key.bytes()).map_err(failed)?.map(|value| read_seq(&value)).transpose()
 }
 
 /// What the caller can do about fjall's error.

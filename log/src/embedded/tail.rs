@@ -18,7 +18,7 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { entries: 65_536, bytes: 32 << 20 }
+        Self { entries: 32_768, bytes: 16 << 20 }
     }
 }
 

@@ -52,11 +52,11 @@ fn forgetful_fixture() -> impl Fn() -> BoxFuture<'static, Arc<dyn Log>> {
 }
 
 mod keeps_the_contract {
-    crate::contract::suite!(super::fixture);
+    crate::contract::suite!(crate::embedded::tests::fixture);
 }
 
 mod keeps_the_contract_from_disk {
-    crate::contract::suite!(super::forgetful_fixture);
+    crate::contract::suite!(crate::embedded::tests::forgetful_fixture);
 }
 
 /// A keeper besides the log's own, to be run when the test says so and at the moment it says.
