@@ -12,6 +12,8 @@ import { rowsOf } from "/web/rows.js";
 const AT_END_PX = 80;
 /** Nearer to the beginning than this, older messages are read. */
 const AT_START_PX = 600;
+/** Pages that are read at once to show where the unread messages begin. */
+const MAX_UNREAD_PAGES = 3;
 const READ_DELAY_MS = 250;
 
 export class ChatView {
@@ -97,13 +99,24 @@ export class ChatView {
     this.composer.put(this.#drafts.get(id) || "");
     const conversation = this.store.conversations.get(id) || (await this.store.fetchConversation(id));
     if (this.id !== id) return;
-    this.#newAfter = conversation && conversation.unread > 0 && conversation.read ? conversation.read.seq : null;
+    this.#newAfter = firstUnread(conversation);
     this.#drawHead();
     this.#drawRows();
-    if (conversation && !this.store.thread(id).isLoaded) await this.store.loadOlder(id);
+    if (conversation) await this.#loadUnread(conversation);
     if (this.id !== id) return;
     this.#drawRows();
     this.#toNewMark();
+  }
+
+  /** Reads the newest messages, and older ones up to where the unread ones begin, if that is not far. */
+  async #loadUnread({ id }) {
+    const thread = this.store.thread(id);
+    for (let page = 0; page < MAX_UNREAD_PAGES; page += 1) {
+      const isEnough = thread.isLoaded && (this.#newAfter === null || thread.reaches(this.#newAfter));
+      if (isEnough || thread.problem || this.id !== id) break;
+      await this.store.loadOlder(id);
+    }
+    if (this.#newAfter !== null && !thread.reaches(this.#newAfter)) this.#newAfter = null;
   }
 
   #keepDraft() {
@@ -170,6 +183,7 @@ export class ChatView {
     const conversation = store.conversations.get(id);
     if (!conversation) {
       this.list.replaceChildren();
+      this.list.hidden = true;
       this.start.replaceChildren(
         el("p", { text: id ? "This conversation is not there, or you are no member of it." : "" }),
       );
@@ -196,6 +210,7 @@ export class ChatView {
       const known = this.#rows.get(key);
       rows.set(key, known && known.signature === signature ? known : { signature, node: make() });
     }
+    this.list.hidden = wanted.length === 0;
     this.scroller.setAttribute("aria-busy", String(thread.isLoading));
     this.#rows = rows;
     placeChildren(
@@ -317,6 +332,11 @@ export class ChatView {
       toast(problem.message);
     }
   }
+}
+
+/** After which `seq` the unread messages begin; `null` when there are none, or none was ever read. */
+function firstUnread(conversation) {
+  return conversation && conversation.unread > 0 ? conversation.read.seq || null : null;
 }
 
 /** On a small screen, the way back to the list. */

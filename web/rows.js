@@ -44,8 +44,10 @@ function waiting({ store, thread, pending }) {
     }));
 }
 
-function isNew({ newAfter, store }, item) {
-  return newAfter !== null && item.seq > newAfter && !item.notice && item.sender !== store.me.id;
+function isNew({ newAfter, store, thread }, item) {
+  return (
+    newAfter !== null && thread.reaches(newAfter) && item.seq > newAfter && !item.notice && item.sender !== store.me.id
+  );
 }
 
 function dayRow(key, at) {

@@ -30,6 +30,11 @@ export class Thread {
     return this.#byId.get(id);
   }
 
+  /** Whether everything after `seq` is held. */
+  reaches(seq) {
+    return this.isLoaded && (!this.hasOlder || this.items[0].seq <= seq);
+  }
+
   /** Reads the next older page, or the newest one at first. Gives whether anything was read. */
   async loadOlder() {
     if (this.isLoading || !this.hasOlder) return false;
