@@ -19,6 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         writeln!(list, "    ({name:?}, include_bytes!({:?})),", web.join(name))?;
     }
     list.push_str("]\n");
+    #[expect(clippy::disallowed_methods, reason = "a build script is told so where to write")]
     let out = std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
     std::fs::write(Path::new(&out).join("web.rs"), list)?;
     Ok(())

@@ -1,5 +1,7 @@
 //! The README's commands, run from the README's own text against the real program.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 use std::process::Stdio;
 

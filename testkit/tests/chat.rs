@@ -1,6 +1,8 @@
 //! A conversation from its beginning to its end, as two people's clients see it. In a split cluster they are at
 //! different edges.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use serde_json::{Value, json};
 use testkit::{Client, Cluster, eventually, scenarios};
 

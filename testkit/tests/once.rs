@@ -1,5 +1,7 @@
 //! Promise 3: an event id takes effect once, however often, however late and over whatever it is re-sent.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use testkit::{Client, Cluster, eventually};

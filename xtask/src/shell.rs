@@ -18,6 +18,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 
 /// Where a program is, if it is on the search path.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "a developer's tool looks where the shell looks")]
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
