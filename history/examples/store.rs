@@ -5,17 +5,24 @@
 //! ```
 //!
 //! Messages have a text of 100 bytes and are spread evenly over the conversations, 20 senders each. CPU is that
-//! of the whole process, with the threads that write and merge files; making the messages is not counted.
+//! of the whole process, with the threads that write and merge files; making the messages is not counted. As
+//! machines differ, the same payloads are also written bare: one row each, in order, with nothing to find them by.
 
 #![expect(clippy::print_stdout, reason = "a measurement is printed for whoever runs it")]
 
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use fjall::KeyspaceCreateOptions;
 use history::{Config, History, Order, Page};
 use types::{
     Body, Content, ConversationId, Entry, Epoch, Event, EventId, GroupId, Position, Region, Timestamp, UserId,
 };
+
+/// The one of the server.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const START_MILLIS: i64 = 1_760_000_000_000;
 const PAGE_MESSAGES: usize = 50;
@@ -32,6 +39,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let history = history::open(&Config::default(), folder.path()).await?;
         let load = Load::new(conversations);
         let entries = load.entries(messages);
+        bare(&folder.path().join("bare"), &entries, batch)?;
         store(&*history, &entries, batch).await?;
         if batch == 1_000 {
             pages(&history, &load, messages).await?;
@@ -45,6 +53,30 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// Writes every payload as one row of a single table, and prints what it took.
+fn bare(path: &Path, entries: &[Entry], batch: usize) -> Result<(), Box<dyn std::error::Error>> {
+    let database = fjall::Database::builder(path).worker_threads(1).open()?;
+    let table = database.keyspace("events", || KeyspaceCreateOptions::default().max_memtable_size(8 << 20))?;
+    let (began, cpu) = (Instant::now(), cpu_seconds()?);
+    let mut took = Vec::with_capacity(entries.len() / batch + 1);
+    for batch in entries.chunks(batch) {
+        let began = Instant::now();
+        let mut write = database.batch().durability(Some(fjall::PersistMode::SyncData));
+        for entry in batch {
+            write.insert(&table, entry.position.seq.to_be_bytes(), &*entry.payload);
+        }
+        write.commit()?;
+        took.push(began.elapsed());
+    }
+    print_writes(
+        &format!("bare rows in batches of {batch}"),
+        entries.len(),
+        took,
+        (began.elapsed(), cpu_seconds()? - cpu),
+    );
+    Ok(())
+}
+
 /// Stores everything, and prints what it took.
 async fn store(history: &dyn History, entries: &[Entry], batch: usize) -> Result<(), Box<dyn std::error::Error>> {
     let (began, cpu) = (Instant::now(), cpu_seconds()?);
@@ -54,16 +86,24 @@ async fn store(history: &dyn History, entries: &[Entry], batch: usize) -> Result
         history.store(batch).await?;
         took.push(began.elapsed());
     }
+    print_writes(
+        &format!("history in batches of {batch}"),
+        entries.len(),
+        took,
+        (began.elapsed(), cpu_seconds()? - cpu),
+    );
+    Ok(())
+}
+
+fn print_writes(name: &str, messages: usize, mut took: Vec<Duration>, (elapsed, cpu): (Duration, f64)) {
     took.sort_unstable();
-    let (cpu, elapsed, count) = (cpu_seconds()? - cpu, began.elapsed(), entries.len() as f64);
     println!(
-        "store in batches of {batch}: {:.2} µs CPU a message, {:.0} messages/s, batch p50 {:?} p99 {:?}",
-        cpu * 1e6 / count,
-        count / elapsed.as_secs_f64(),
+        "{name}: {:.2} µs CPU a message, {:.0} messages/s, batch p50 {:?} p99 {:?}",
+        cpu * 1e6 / messages as f64,
+        messages as f64 / elapsed.as_secs_f64(),
         took[took.len() / 2],
         took[took.len() * 99 / 100],
     );
-    Ok(())
 }
 
 /// Reads pages from one task, and prints how many a second.

@@ -18,10 +18,8 @@ use crate::{Error, Result, until_first_error};
 const GROUP: &str = "ingest";
 /// Events that are stored at once. It bounds the memory that they take.
 const BATCH_EVENTS: usize = 1_000;
-/// A batch of at least so many events costs so little per event that the next one need not wait.
-const FULL_ENOUGH_EVENTS: usize = 200;
-/// How long a shard lets events gather after a small batch: each batch costs a wait for the disk. Nobody waits
-/// for it, for whoever reads takes the end of the log as well.
+/// The time between two batches that are not full: each costs a wait for the disk, however few events it
+/// holds. Nobody waits for it, for whoever reads takes the end of the log as well.
 const GATHER: Duration = Duration::from_millis(20);
 /// The first pause after a failure; each further one is twice as long, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -83,7 +81,7 @@ impl Shard {
             self.log.ack(self.consumer, last.position.seq).await?;
             self.report(entries.len(), began).await;
             failures.end(self.consumer.shard);
-            if entries.len() < FULL_ENOUGH_EVENTS {
+            if entries.len() < BATCH_EVENTS {
                 self.rest(GATHER.saturating_sub(began.elapsed())).await;
             }
         }

@@ -22,7 +22,7 @@ pub(super) struct Writer {
     /// The number for the next new conversation; `None` when there is none left.
     next_number: Option<u32>,
     /// The tails of conversations that were written to of late, as they are stored.
-    tails: HashMap<ConversationId, TailRow>,
+    tails: HashMap<ConversationId, (Number, TailRow)>,
 }
 
 impl Writer {
@@ -31,7 +31,7 @@ impl Writer {
         Self { next_number: last.map_or(Some(0), |last| last.0.checked_add(1)), tails: HashMap::new() }
     }
 
-    fn remember(&mut self, tails: Vec<(ConversationId, TailRow)>) {
+    fn remember(&mut self, tails: Vec<(ConversationId, (Number, TailRow))>) {
         if self.tails.len() + tails.len() > REMEMBERED_TAILS {
             self.tails.clear();
         }
@@ -47,7 +47,7 @@ pub(super) struct Batch<'a> {
     /// The number for the next new conversation, if this batch is carried through.
     next_number: Option<u32>,
     rows: OwnedWriteBatch,
-    tails: Vec<(ConversationId, TailRow)>,
+    tails: Vec<(ConversationId, (Number, TailRow))>,
 }
 
 impl<'a> Batch<'a> {
@@ -75,18 +75,19 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    fn tail(&self, conversation: ConversationId) -> Result<Option<TailRow>> {
-        match self.writer.tails.get(&conversation) {
-            Some(tail) => Ok(Some(*tail)),
-            None => self.stored.tail_row(conversation),
+    fn tail(&self, conversation: ConversationId) -> Result<Option<(Number, TailRow)>> {
+        if let Some(tail) = self.writer.tails.get(&conversation) {
+            return Ok(Some(*tail));
         }
+        let Some(number) = self.stored.number(conversation)? else { return Ok(None) };
+        Ok(Some((number, self.stored.tail_row(number)?)))
     }
 
     fn begin_conversation(&mut self, conversation: ConversationId) -> Result<Number> {
         let next = self.next_number.ok_or_else(|| Error::Unavailable("it holds all conversations it can".into()))?;
         let number = Number(next);
         self.next_number = next.checked_add(1);
-        self.put(Table::Numbers, number.key(), conversation.key());
+        self.put(Table::Numbers, conversation.key(), number.key());
         if let ConversationId::Direct(one, other) = conversation {
             self.put(Table::Peers, table::peer(one, other), []);
             if one != other {
@@ -118,10 +119,9 @@ struct Stretch<'a, 'b> {
 
 impl<'a, 'b> Stretch<'a, 'b> {
     fn begin(batch: &'a mut Batch<'b>, conversation: ConversationId) -> Result<Self> {
-        let stored = batch.tail(conversation)?;
-        let number = match stored {
-            Some(tail) => tail.number,
-            None => batch.begin_conversation(conversation)?,
+        let (number, stored) = match batch.tail(conversation)? {
+            Some((number, tail)) => (number, Some(tail)),
+            None => (batch.begin_conversation(conversation)?, None),
         };
         let (ids, messages) = (HashMap::new(), BTreeMap::new());
         Ok(Self { batch, conversation, number, stored, tail: stored, ids, messages })
@@ -243,7 +243,7 @@ impl<'a, 'b> Stretch<'a, 'b> {
 
     fn move_tail(&mut self, entry: &Entry, class: Class) {
         let (position, at) = (entry.position, entry.at);
-        let tail = self.tail.get_or_insert(TailRow { number: self.number, position, at, last_message: 0 });
+        let tail = self.tail.get_or_insert(TailRow { position, at, last_message: 0 });
         if position.seq > tail.position.seq {
             (tail.position, tail.at) = (position, at);
         }
@@ -258,8 +258,8 @@ impl<'a, 'b> Stretch<'a, 'b> {
             batch.put(Table::Events, number.event(Place::message(seq)), row.encode());
         }
         if let Some(tail) = tail.filter(|tail| stored.as_ref() != Some(tail)) {
-            batch.put(Table::Tails, conversation.key(), tail.encode());
-            batch.tails.push((conversation, tail));
+            batch.put(Table::Tails, number.key(), tail.encode());
+            batch.tails.push((conversation, (number, tail)));
         }
     }
 }

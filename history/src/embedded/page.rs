@@ -5,7 +5,7 @@ use std::ops::Range;
 use fjall::{Guard, Iter, Slice};
 use types::{ConversationId, Entry, Timestamp};
 
-use super::row::{Row, TailRow};
+use super::row::Row;
 use super::store::{Store, View};
 use super::table::{self, Class, Number, Place, Table};
 use crate::{Message, Order, Page, Result};
@@ -13,11 +13,11 @@ use crate::{Message, Order, Page, Result};
 impl Store {
     pub(super) fn messages(&self, conversation: ConversationId, page: &Page) -> Result<Vec<Message>> {
         let view = self.view();
-        let Some(tail) = view.tail_row(conversation)? else { return Ok(Vec::new()) };
-        let number = tail.number;
-        let end = page.before_seq.unwrap_or(u64::MAX).min(tail.last_message.saturating_add(1));
+        let Some(number) = view.number(conversation)? else { return Ok(Vec::new()) };
+        let mut end = page.before_seq.unwrap_or(u64::MAX);
         let mut first = page.after_seq.map_or(0, |seq| seq.saturating_add(1));
         if let Some(since) = page.since {
+            end = end.min(view.tail_row(number)?.last_message + 1);
             first = first_since(&view, number, since, first..end)?;
         }
         if first >= end {
@@ -38,7 +38,7 @@ impl Store {
 
     pub(super) fn events(&self, conversation: ConversationId, after_seq: u64, limit: usize) -> Result<Vec<Entry>> {
         let view = self.view();
-        let Some(TailRow { number, .. }) = view.tail_row(conversation)? else { return Ok(Vec::new()) };
+        let Some(number) = view.number(conversation)? else { return Ok(Vec::new()) };
         let rows = |class| {
             let (first, end) = (Place { class, seq: after_seq.saturating_add(1) }, Place { class, seq: u64::MAX });
             view.range(Table::Events, number.event(first), number.event(end)).map(numbered).peekable()

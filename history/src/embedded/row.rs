@@ -3,7 +3,6 @@
 use bytes::{BufMut, Bytes};
 use types::{Body, Content, ConversationId, Entry, Epoch, Event, Position, Timestamp};
 
-use super::table::Number;
 use crate::{Error, Message, Result};
 
 /// A stored event: `shape ‖ epoch (4) ‖ prev (8) ‖ at (8) ‖ change ‖ payload`.
@@ -126,11 +125,9 @@ impl Row {
     }
 }
 
-/// The end of what is stored of a conversation: `number (4) ‖ epoch (4) ‖ seq (8) ‖ at (8) ‖ last message (8)`.
+/// The end of what is stored of a conversation: `epoch (4) ‖ seq (8) ‖ at (8) ‖ last message (8)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TailRow {
-    /// What the conversation goes by in other tables.
-    pub(super) number: Number,
     pub(super) position: Position,
     pub(super) at: Timestamp,
     /// The `seq` of the last message; 0 when there is none.
@@ -139,8 +136,7 @@ pub(super) struct TailRow {
 
 impl TailRow {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut row = Vec::with_capacity(4 + 4 + 8 + 8 + 8);
-        row.put_u32(self.number.0);
+        let mut row = Vec::with_capacity(4 + 8 + 8 + 8);
         row.put_u32(self.position.epoch.number());
         row.put_u64(self.position.seq);
         row.put_i64(self.at.as_millis());
@@ -150,9 +146,8 @@ impl TailRow {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader(bytes);
-        let number = Number(reader.u32()?);
         let position = Position { epoch: Epoch::new(reader.u32()?), seq: reader.u64()? };
-        Ok(Self { number, position, at: reader.timestamp()?, last_message: reader.u64()? })
+        Ok(Self { position, at: reader.timestamp()?, last_message: reader.u64()? })
     }
 }
 

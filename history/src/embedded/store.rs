@@ -37,7 +37,7 @@ impl Store {
         }
         let database = open_database(path)?;
         let tables = Tables::open(&database)?;
-        let last = tables.of(Table::Numbers).last_key_value().map(|row| Number::decode(&row.key()?)).transpose()?;
+        let last = tables.of(Table::Tails).last_key_value().map(|row| Number::decode(&row.key()?)).transpose()?;
         Ok(Self { database, tables, writer: Mutex::new(Writer::new(last)) })
     }
 
@@ -169,8 +169,15 @@ impl View<'_> {
         self.snapshot.range(self.tables.of(table), first.as_ref()..end.as_ref())
     }
 
-    pub(super) fn tail_row(&self, conversation: ConversationId) -> Result<Option<TailRow>> {
-        self.get(Table::Tails, &conversation.key())?.map(|tail| TailRow::decode(&tail)).transpose()
+    /// The number of a conversation of which anything is stored.
+    pub(super) fn number(&self, conversation: ConversationId) -> Result<Option<Number>> {
+        self.get(Table::Numbers, &conversation.key())?.map(|number| Number::decode(&number)).transpose()
+    }
+
+    /// Every conversation that has a number has a tail.
+    pub(super) fn tail_row(&self, number: Number) -> Result<TailRow> {
+        let tail = self.get(Table::Tails, &number.key())?;
+        TailRow::decode(&tail.ok_or_else(|| Error::Damaged(format!("conversation {} has no tail", number.0)))?)
     }
 
     /// Where the first event of this id is kept.
@@ -179,7 +186,7 @@ impl View<'_> {
     }
 
     fn find(&self, conversation: ConversationId, id: EventId) -> Result<Option<(Number, Place)>> {
-        let Some(TailRow { number, .. }) = self.tail_row(conversation)? else { return Ok(None) };
+        let Some(number) = self.number(conversation)? else { return Ok(None) };
         Ok(self.place(number, id)?.map(|place| (number, place)))
     }
 
@@ -190,10 +197,11 @@ impl View<'_> {
     }
 
     fn tail(&self, conversation: ConversationId) -> Result<Option<Tail>> {
-        let Some(tail) = self.tail_row(conversation)? else { return Ok(None) };
+        let Some(number) = self.number(conversation)? else { return Ok(None) };
+        let tail = self.tail_row(number)?;
         let last_message = match tail.last_message {
             0 => None,
-            seq => Some(self.row(tail.number, Place::message(seq))?.into_message(conversation, seq)?),
+            seq => Some(self.row(number, Place::message(seq))?.into_message(conversation, seq)?),
         };
         Ok(Some(Tail { position: tail.position, at: tail.at, last_message }))
     }

@@ -22,10 +22,10 @@ pub(super) enum Table {
     /// The messages of each sender: `number ‖ the id's last eight bytes ‖ seq` → nothing. Those bytes are
     /// random; whether it is that sender's says the message itself.
     Senders,
-    /// The end of what is stored: `conversation` → [`TailRow`](super::row::TailRow).
-    Tails,
-    /// The conversations in the order of their first events: `number` → `conversation`.
+    /// The number of each conversation: `conversation` → `number`.
     Numbers,
+    /// The end of what is stored of each: `number` → [`TailRow`](super::row::TailRow).
+    Tails,
     /// Who has a direct conversation with whom, in both directions: `user ‖ user` → nothing.
     Peers,
     /// How far each user has read: `user ‖ conversation` → `seq`.
@@ -36,15 +36,15 @@ const TABLES: usize = 7;
 
 impl Table {
     const ALL: [Self; TABLES] =
-        [Self::Events, Self::Ids, Self::Senders, Self::Tails, Self::Numbers, Self::Peers, Self::Marks];
+        [Self::Events, Self::Ids, Self::Senders, Self::Numbers, Self::Tails, Self::Peers, Self::Marks];
 
     fn name(self) -> &'static str {
         match self {
             Self::Events => "events",
             Self::Ids => "ids",
             Self::Senders => "senders",
-            Self::Tails => "tails",
             Self::Numbers => "numbers",
+            Self::Tails => "tails",
             Self::Peers => "peers",
             Self::Marks => "marks",
         }
@@ -70,8 +70,8 @@ impl Tables {
             let options = || KeyspaceCreateOptions::default().max_memtable_size(table.memory_bytes());
             database.keyspace(table.name(), options)
         };
-        let [events, ids, senders, tails, numbers, peers, marks] = Table::ALL.map(open);
-        Ok(Self([events?, ids?, senders?, tails?, numbers?, peers?, marks?]))
+        let [events, ids, senders, numbers, tails, peers, marks] = Table::ALL.map(open);
+        Ok(Self([events?, ids?, senders?, numbers?, tails?, peers?, marks?]))
     }
 
     pub(super) fn of(&self, table: Table) -> &Keyspace {
@@ -133,7 +133,7 @@ impl Place {
 pub(super) struct Number(pub(super) u32);
 
 impl Number {
-    /// In [`Table::Numbers`].
+    /// In [`Table::Tails`]; the value in [`Table::Numbers`].
     pub(super) const fn key(self) -> [u8; 4] {
         self.0.to_be_bytes()
     }
@@ -153,7 +153,7 @@ impl Number {
         joined(&[&self.key(), &sender.as_bytes()[8..], &seq.to_be_bytes()])
     }
 
-    /// Reads a key of [`Table::Numbers`].
+    /// Reads what [`Number::key`] gives.
     pub(super) fn decode(key: &[u8]) -> Result<Self> {
         let key = key.try_into().map_err(|_| Error::Damaged("a conversation's number is cut off".into()))?;
         Ok(Self(u32::from_be_bytes(key)))
