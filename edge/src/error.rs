@@ -270,3 +270,16 @@ impl From<analytics::Error> for ApiError {
         Self::unavailable()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::CODES;
+
+    #[test]
+    fn every_code_is_documented() {
+        let document = include_str!("../../docs/API.md");
+        for (code, _) in CODES {
+            assert!(document.contains(&format!("`{code}`")), "docs/API.md does not tell of `{code}`");
+        }
+    }
+}

@@ -11,8 +11,9 @@ use crate::shell::{self, Needed};
 use crate::tidy;
 
 /// What the tests start that cargo does not build: the browser test's browser, the README's client.
-const NEEDED: [Needed; 3] = [
+const NEEDED: [Needed; 4] = [
     Needed { program: "curl", package: "curl" },
+    Needed { program: "npx", package: "npm" },
     Needed { program: "chromium", package: "chromium" },
     Needed { program: "chromedriver", package: "chromium-driver" },
 ];

@@ -137,7 +137,7 @@ request_burst_per_user = 1000000
 requests_per_second_per_address = 1000000
 request_burst_per_address = 1000000
 sign_ins_per_minute_per_address = 1000000
-idle_seconds = 3600
+heartbeat_seconds = 3600
 "#
     )
 }
