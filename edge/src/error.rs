@@ -47,7 +47,7 @@ pub(crate) struct Problem<'a> {
 }
 
 /// Every code, with what it means. They are stable: programs go by them.
-pub(crate) const CODES: [(&str, &str); 23] = [
+pub(crate) const CODES: [(&str, &str); 25] = [
     ("malformed", "400: the request cannot be read"),
     ("unauthenticated", "401: no token, or one that is not good (any more)"),
     ("token_expired", "401: the access token has run out; refresh it"),
@@ -63,6 +63,7 @@ pub(crate) const CODES: [(&str, &str); 23] = [
     ("message_deleted", "409: a deleted message cannot be changed"),
     ("too_many_members", "409: the group has as many members as it may have"),
     ("too_many_groups", "409: a user is in as many groups as it may be"),
+    ("not_supported", "409: this is not served yet"),
     ("too_large", "413: the body is larger than it may be"),
     ("unsupported_type", "415: the body is not of the type that is read here"),
     ("invalid", "422: fields or parameters are well-formed but invalid; `errors` names them"),
@@ -71,6 +72,7 @@ pub(crate) const CODES: [(&str, &str); 23] = [
     ("busy", "503: this edge has too much to do; try again"),
     ("not_ready", "503: this edge cannot serve now"),
     ("unavailable", "503: something cannot be stored or read now; try again with the same id"),
+    ("unknown_type", "on a WebSocket only: there is no such type of frame"),
 ];
 
 impl ApiError {

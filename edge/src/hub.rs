@@ -42,9 +42,13 @@ pub(crate) const TOO_SLOW: u16 = 4408;
 pub(crate) const TOO_MANY: u16 = 4429;
 
 /// How long a beat is: what happens "after a while" happens at a beat.
-const BEAT: Duration = Duration::from_secs(1);
+const BEAT: Duration = Duration::from_millis(250);
+/// Beats in a second.
+const BEATS_PER_SECOND: u64 = 4;
+/// How long a client that has been greeted may take to say from where it wants live events, in beats.
+const EARLY_BEATS: u64 = 2;
 /// How long a connection that ends may take to write what it must, in beats.
-const GRACE_BEATS: u64 = 5;
+const GRACE_BEATS: u64 = 5 * BEATS_PER_SECOND;
 /// Clients that were all sent away come back spread over this time.
 const RETURN_WITHIN: Duration = Duration::from_secs(5);
 /// How often a connection begins anew because its user's memberships changed while it listed them.
@@ -116,7 +120,7 @@ impl Hub {
             tokens,
             wheel: Wheel::new(),
             beat: AtomicU64::new(0),
-            heartbeat_beats: limits.heartbeat_seconds.max(1),
+            heartbeat_beats: limits.heartbeat_seconds.max(1) * BEATS_PER_SECOND,
             outbox_bytes: limits.outbox_bytes,
             connections_per_user: limits.connections_per_user,
             numbers: AtomicU64::new(0),
@@ -139,8 +143,9 @@ impl Hub {
         }
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Connection::new(number, caller, self.now(), self.outbox_bytes));
-        if listening == Listening::ForWhere {
-            connection.outbox.only_hear();
+        match listening {
+            Listening::ForFrames => connection.outbox.listen_first(),
+            Listening::ForWhere => connection.outbox.only_hear(),
         }
         self.gauge.increment(1.0);
         let presence = Presence { hub: self.clone(), connection };
@@ -153,7 +158,7 @@ impl Hub {
             return Ok(presence);
         }
         self.enter_groups(connection).await?;
-        self.wheel.add(connection, self.until_next_look(connection));
+        self.wheel.add(connection, EARLY_BEATS);
         if self.is_closed() {
             self.send_away(connection);
         }
@@ -294,6 +299,7 @@ impl Hub {
             }
             return;
         }
+        connection.outbox.speak([]);
         let silent = beat.saturating_sub(connection.heard());
         if connection.expires_at <= Timestamp::now() {
             connection.outbox.end(signed_out("the token has expired"));
@@ -312,7 +318,7 @@ impl Hub {
         let silent = self.now().saturating_sub(connection.heard());
         let patience = if silent < self.heartbeat_beats { self.heartbeat_beats } else { 2 * self.heartbeat_beats };
         let left = connection.expires_at.as_millis().saturating_sub(Timestamp::now().as_millis());
-        let expiry = u64::try_from(left).unwrap_or_default().div_ceil(1000);
+        let expiry = u64::try_from(left).unwrap_or_default().div_ceil(1_000 / BEATS_PER_SECOND);
         patience.saturating_sub(silent).min(expiry)
     }
 }

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::routing::get;
 use directory::Directory;
 use history::History;
-use log::{Consumer, Log};
+use log::{Consumer, Lag, Log};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::{ConversationId, Epoch, UserId, Vector};
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::auth::Tokens;
 use crate::config::LimitsConfig;
@@ -148,6 +148,12 @@ impl Live {
         usize::from(self.log.layout().shards)
     }
 
+    /// The end of the log: what is stored later has a later place.
+    pub(crate) async fn end(&self) -> Result<Vector, ApiError> {
+        let seqs = self.ingest().await?.iter().map(|lag| lag.acked_seq + lag.events).collect();
+        Ok(Vector { epoch: self.epoch(), seqs })
+    }
+
     /// The shard of a conversation.
     pub(crate) fn shard_of(&self, conversation: ConversationId) -> usize {
         usize::from(conversation.shard(self.log.layout().shards))
@@ -159,10 +165,11 @@ impl Live {
     }
 
     /// The user's conversations in which something happened after `place`, which must be a place of this log;
-    /// `heard` are conversations that the caller knows of besides.
+    /// `heard` are conversations that the caller knows of besides. What was stored before this was called is seen.
     ///
-    /// Who wrote to a user for the first time is known from history. So when it is known up to where to look, this
-    /// waits for a moment until history has come that far, and lists the conversations again.
+    /// Who wrote to a user for the first time is known from history alone. So this waits for a moment until history
+    /// has all that is in the log, and does so again once it is known up to where there is news: somebody may have
+    /// written for the first time between the two.
     pub(crate) async fn news_since(
         &self,
         user: UserId,
@@ -170,20 +177,21 @@ impl Live {
         heard: &[ConversationId],
     ) -> Result<News, ApiError> {
         let mut conversations = BTreeSet::from_iter(heard.iter().copied());
+        let mut is_whole = self.has_history_caught_up().await?;
         let groups = self.directory.groups_of(user).await?;
         conversations.extend(groups.into_iter().map(ConversationId::Group));
-        self.add_peers(user, &mut conversations).await?;
-        let mut news = News { starts: BTreeMap::new(), until: place.clone(), is_whole: true };
+        is_whole &= self.add_peers(user, &mut conversations).await?;
+        let mut news = News { starts: BTreeMap::new(), until: place.clone(), is_whole };
         self.look(place, conversations.iter().copied().collect(), &mut news).await?;
         if news.starts.is_empty() {
             return Ok(news);
         }
         let until = news.until.clone();
-        let is_stored = self.is_stored_up_to(&until.seqs).await?;
         let known = conversations.clone();
-        let is_listed = self.add_peers(user, &mut conversations).await?;
+        is_whole &= self.has_history_caught_up().await?;
+        is_whole &= self.add_peers(user, &mut conversations).await?;
         self.look(place, conversations.difference(&known).copied().collect(), &mut news).await?;
-        Ok(News { until, is_whole: is_stored && is_listed, ..news })
+        Ok(News { until, is_whole, ..news })
     }
 
     /// Adds to `news` which of these conversations have something after `place`.
@@ -215,34 +223,31 @@ impl Live {
         Ok(false)
     }
 
-    /// Whether everything up to these places is stored in history, now or in a moment.
-    async fn is_stored_up_to(&self, seqs: &[u64]) -> Result<bool, ApiError> {
+    /// Waits, for a moment, until history has everything that is in the log now. Gives whether it has.
+    async fn has_history_caught_up(&self) -> Result<bool, ApiError> {
+        let ends = self.end().await?.seqs;
         let (attempts, pause) = CATCH_UP;
-        for attempt in 0..attempts {
-            if attempt > 0 {
-                tokio::time::sleep(pause).await;
-            }
-            if self.is_stored_now(seqs).await? {
+        for _ in 0..attempts {
+            let lags = self.ingest().await?;
+            if lags.iter().zip(&ends).all(|(lag, end)| lag.events == 0 || lag.acked_seq >= *end) {
                 return Ok(true);
             }
+            tokio::time::sleep(pause).await;
         }
         Ok(false)
     }
 
-    async fn is_stored_now(&self, seqs: &[u64]) -> Result<bool, ApiError> {
-        for (shard, seq) in (0..).zip(seqs) {
-            let lag = self.log.lag(Consumer { group: INGEST, shard }).await?;
-            if lag.events > 0 && lag.acked_seq < *seq {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+    /// How far ingest is, by shard.
+    async fn ingest(&self) -> Result<Vec<Lag>, ApiError> {
+        let shards = 0..self.log.layout().shards;
+        let lags = shards.map(|shard| self.log.lag(Consumer { group: INGEST, shard }));
+        Ok(futures_util::future::try_join_all(lags).await?)
     }
 }
 
 /// The routes of the live half.
 pub(crate) fn router() -> OpenApiRouter<Arc<Edge>> {
-    OpenApiRouter::default().route("/v1/ws", get(ws::connect)).merge(events::router())
+    OpenApiRouter::default().routes(routes!(ws::connect)).merge(events::router())
 }
 
 #[cfg(test)]

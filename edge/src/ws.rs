@@ -32,7 +32,10 @@ const PROTOCOL: &str = "rookery.v1";
 /// Before a token that a browser sends among the sub-protocols.
 const BEARER: &str = "bearer.";
 
-/// Takes a connection, or says why not before it is one.
+/// The WebSocket. The token comes in `Authorization` or, from a browser, among the sub-protocols
+/// `rookery.v1, bearer.<token>`. `/docs` tells of the frames.
+#[utoipa::path(get, path = "/v1/ws", tag = "live", operation_id = "connect",
+    responses((status = 101, description = "The connection is a WebSocket from here on")))]
 pub(crate) async fn connect(State(edge): State<Arc<Edge>>, mut request: Request) -> Response {
     match accept(&edge.live, &mut request).await {
         Ok(response) => response,
@@ -49,19 +52,21 @@ async fn accept(live: &Arc<Live>, request: &mut Request) -> Result<Response, Api
     let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         return Err(ApiError::malformed("a WebSocket begins with an HTTP/1.1 request"));
     };
+    // Read before the rooms are entered: nothing that is stored after it is missed.
+    let place = live.end().await?;
     let presence = live.hub.join(&caller, Listening::ForFrames).await?;
-    drop(live.tasks.spawn(open(live.clone(), upgrade, presence, caller)));
+    let hello = reply::hello(&caller, live.limits.heartbeat_seconds, &place);
+    presence.connection.outbox.push_front(hello);
+    drop(live.tasks.spawn(open(live.clone(), upgrade, presence)));
     Ok(response)
 }
 
 /// Waits until the handshake is answered, then starts the socket's own task, which holds nothing of this.
-async fn open(live: Arc<Live>, upgrade: OnUpgrade, presence: Presence, caller: Caller) {
+async fn open(live: Arc<Live>, upgrade: OnUpgrade, presence: Presence) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => return tracing::debug!(%error, "a client left during the handshake"),
     };
-    let hello = reply::hello(&caller, live.limits.heartbeat_seconds, &live.hub.position());
-    presence.connection.outbox.push_front(hello);
     let tasks = live.tasks.clone();
     match into_tcp(upgraded) {
         Ok((stream, input)) => {

@@ -134,7 +134,8 @@ async fn events_page_from_a_position(cluster: &Cluster) {
             prev = frame["seq"].clone();
             seen.push(frame["event"]["kind"].as_str().unwrap().to_owned());
         }
-        if page["complete"] == true {
+        assert_eq!(page["complete"], true);
+        if page["items"].as_array().unwrap().is_empty() {
             break;
         }
         after = page["position"]["seq"].as_u64().unwrap();

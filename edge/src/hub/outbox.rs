@@ -39,6 +39,8 @@ struct State {
     ending: Option<Ending>,
     /// What few connections have, and those seldom.
     rare: Option<Box<Rare>>,
+    /// Whether live events wait for the client to speak first: it may want to resume before them.
+    is_early: bool,
     /// Of a long-poll, which wants to know where something happens and not what: the conversations.
     heard: Option<BTreeSet<ConversationId>>,
 }
@@ -47,6 +49,7 @@ struct State {
 struct Rare {
     gates: BTreeMap<ConversationId, Gate>,
     joins: VecDeque<Join>,
+    early: Vec<(ConversationId, Burst)>,
 }
 
 /// Stands before a conversation's live events while older ones are sent, and for a little while after.
@@ -135,21 +138,34 @@ impl Outbox {
             state.wake();
             return true;
         }
-        match state.gate(conversation) {
-            None => state.push(burst.bytes.clone(), self.limit_bytes),
-            Some(Gate::Closed { held, .. }) => {
-                held.push(burst.clone());
-                state.grow(burst.bytes.len(), self.limit_bytes)
-            }
-            Some(Gate::Open(after_seq)) => {
-                let frames = burst.after(*after_seq);
-                if frames.is_empty() {
-                    return true;
-                }
-                state.remove_gate(conversation);
-                state.push(frames, self.limit_bytes)
-            }
+        if !state.count(burst.bytes.len(), self.limit_bytes) {
+            return false;
         }
+        if state.is_early && state.waiting_bytes > self.limit_bytes / 2 {
+            // Too much happens to wait any longer.
+            state.pass_early();
+        }
+        if state.is_early && state.gate(conversation).is_none() {
+            state.rare().early.push((conversation, burst.clone()));
+        } else {
+            state.pass(conversation, burst);
+        }
+        true
+    }
+
+    /// Has live events wait until [`Outbox::speak`].
+    pub(crate) fn listen_first(&self) {
+        self.state.lock().is_early = true;
+    }
+
+    /// The client has spoken, or had its time to: live events wait no longer, except behind the gates of these
+    /// conversations, which it wants from an earlier place.
+    pub(crate) fn speak(&self, gated: impl IntoIterator<Item = ConversationId>) {
+        let mut state = self.state.lock();
+        for conversation in gated {
+            state.close_gate(conversation);
+        }
+        state.pass_early();
     }
 
     /// Ends the connection. The first ending stands, except that a cut always cuts.
@@ -216,14 +232,7 @@ impl Outbox {
 impl Outbox {
     /// Holds back the conversation's live events from here on. Gives false when they are held back already.
     pub(crate) fn gate(&self, conversation: ConversationId) -> bool {
-        let mut state = self.state.lock();
-        let floor = match state.gate(conversation) {
-            Some(Gate::Closed { .. }) => return false,
-            Some(Gate::Open(after_seq)) => *after_seq,
-            None => 0,
-        };
-        state.rare().gates.insert(conversation, Gate::Closed { held: Vec::new(), floor });
-        true
+        self.state.lock().close_gate(conversation)
     }
 
     /// Whether the conversation's live events are held back.
@@ -247,12 +256,8 @@ impl Outbox {
         let after_seq = after_seq.max(floor);
         let is_passed = is_passed && (floor == 0 || after_seq > floor)
             || held.last().is_some_and(|burst| burst.last_seq() > after_seq);
-        for burst in held {
-            state.waiting_bytes = state.waiting_bytes.saturating_sub(CHUNK_BYTES + burst.bytes.len());
-            let frames = burst.after(after_seq);
-            if !frames.is_empty() {
-                state.push(frames, self.limit_bytes);
-            }
+        for burst in &held {
+            state.enqueue_after(burst, after_seq);
         }
         if !is_passed && state.ending.is_none() {
             state.rare().gates.insert(conversation, Gate::Open(after_seq));
@@ -260,13 +265,15 @@ impl Outbox {
         true
     }
 
-    /// Takes the gate away, if there is one, and what it held back.
+    /// Takes the gate away, if there is one, and all of the conversation that waits before it is queued.
     pub(crate) fn discard(&self, conversation: ConversationId) {
         let mut state = self.state.lock();
+        let mut dropped = state.take_early(conversation);
         if let Some(Gate::Closed { held, .. }) = state.remove_gate(conversation) {
-            let bytes: usize = held.iter().map(|burst| CHUNK_BYTES + burst.bytes.len()).sum();
-            state.waiting_bytes = state.waiting_bytes.saturating_sub(bytes);
+            dropped.extend(held);
         }
+        state.uncount(dropped.iter().map(|burst| CHUNK_BYTES + burst.bytes.len()).sum());
+        state.tidy();
     }
 }
 
@@ -326,18 +333,15 @@ impl State {
         if self.heard.is_some() {
             return true;
         }
-        if !self.grow(frames.len(), limit_bytes) {
-            return false;
+        let fits = self.count(frames.len(), limit_bytes);
+        if fits {
+            self.enqueue(frames);
         }
-        self.queue.push_back(frames);
-        if self.is_parked {
-            self.wake();
-        }
-        true
+        fits
     }
 
-    /// Counts bytes that are to wait.
-    fn grow(&mut self, bytes: usize, limit_bytes: usize) -> bool {
+    /// Counts a chunk that is to wait. Ends the connection when that is too much.
+    fn count(&mut self, bytes: usize, limit_bytes: usize) -> bool {
         if self.ending.is_some() {
             return false;
         }
@@ -350,7 +354,61 @@ impl State {
         true
     }
 
+    fn uncount(&mut self, bytes: usize) {
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
+    }
+
+    /// Queues a chunk that is counted.
+    fn enqueue(&mut self, frames: Bytes) {
+        self.queue.push_back(frames);
+        if self.is_parked {
+            self.wake();
+        }
+    }
+
+    /// Queues those events of a burst that is counted that come after `after_seq`. Gives whether there are any.
+    fn enqueue_after(&mut self, burst: &Burst, after_seq: u64) -> bool {
+        let frames = burst.after(after_seq);
+        if frames.is_empty() {
+            self.uncount(CHUNK_BYTES + burst.bytes.len());
+            return false;
+        }
+        self.uncount(burst.bytes.len() - frames.len());
+        self.enqueue(frames);
+        true
+    }
+
+    /// Passes a burst that is counted through the gate of its conversation, if there is one.
+    fn pass(&mut self, conversation: ConversationId, burst: &Burst) {
+        match self.gate(conversation) {
+            None => self.enqueue(burst.bytes.clone()),
+            Some(Gate::Closed { held, .. }) => held.push(burst.clone()),
+            Some(Gate::Open(after_seq)) => {
+                let after_seq = *after_seq;
+                if self.enqueue_after(burst, after_seq) {
+                    self.remove_gate(conversation);
+                }
+            }
+        }
+    }
+
+    /// The events of a conversation that wait for the client to speak.
+    fn take_early(&mut self, conversation: ConversationId) -> Vec<Burst> {
+        let Some(rare) = &mut self.rare else { return Vec::new() };
+        rare.early.extract_if(.., |(of, _)| *of == conversation).map(|(_, burst)| burst).collect()
+    }
+
+    fn pass_early(&mut self) {
+        self.is_early = false;
+        let early = self.rare.as_mut().map(|rare| mem::take(&mut rare.early)).unwrap_or_default();
+        for (conversation, burst) in early {
+            self.pass(conversation, &burst);
+        }
+        self.tidy();
+    }
+
     fn end(&mut self, ending: Ending) {
+        self.pass_early();
         if !matches!(ending, Ending::Close { flush: true, .. }) {
             self.queue = VecDeque::new();
         }
@@ -381,6 +439,18 @@ impl State {
         self.rare.as_mut()?.gates.get_mut(&conversation)
     }
 
+    /// Gives false when it was closed already.
+    fn close_gate(&mut self, conversation: ConversationId) -> bool {
+        let floor = match self.gate(conversation) {
+            Some(Gate::Closed { .. }) => return false,
+            Some(Gate::Open(after_seq)) => *after_seq,
+            None => 0,
+        };
+        let held = self.take_early(conversation);
+        self.rare().gates.insert(conversation, Gate::Closed { held, floor });
+        true
+    }
+
     fn remove_gate(&mut self, conversation: ConversationId) -> Option<Gate> {
         let gate = self.rare.as_mut()?.gates.remove(&conversation);
         self.tidy();
@@ -389,7 +459,8 @@ impl State {
 
     /// Gives back memory that is needed seldom.
     fn tidy(&mut self) {
-        if self.rare.as_ref().is_some_and(|rare| rare.gates.is_empty() && rare.joins.is_empty()) {
+        let is_empty = |rare: &Rare| rare.gates.is_empty() && rare.joins.is_empty() && rare.early.is_empty();
+        if self.rare.as_deref().is_some_and(is_empty) {
             self.rare = None;
         }
     }

@@ -50,7 +50,7 @@ async fn a_connection_ends_with_its_token() {
     let (hub, _log) = hub(&data).await;
     let soon = Timestamp::now().plus(Duration::from_secs(10));
     let presence = hub.join(&caller(soon), Listening::ForFrames).await.unwrap();
-    assert!((9..=10).contains(&hub.until_next_look(&presence.connection)), "it is looked at when its token expires");
+    assert!((36..=40).contains(&hub.until_next_look(&presence.connection)), "it is looked at when its token expires");
     let expired = hub.join(&caller(Timestamp::now()), Listening::ForFrames).await.unwrap();
     hub.look(&expired.connection, 1);
     let (Taken::Ending(Ending::Close { code, .. }), _) = found(&expired.connection) else { panic!() };
@@ -63,16 +63,16 @@ async fn a_silent_connection_is_pinged_once_and_then_sent_away() {
     let (hub, _log) = hub(&data).await;
     let presence = hub.join(&caller(Timestamp::MAX), Listening::ForFrames).await.unwrap();
     let connection = &presence.connection;
-    hub.look(connection, 29);
+    hub.look(connection, 29 * BEATS_PER_SECOND);
     assert_eq!(found(connection), (Taken::Nothing, vec![]));
-    hub.look(connection, 30);
+    hub.look(connection, 30 * BEATS_PER_SECOND);
     assert_eq!(found(connection), (Taken::Chunks, vec![frame::ping()]));
-    hub.look(connection, 31);
+    hub.look(connection, 31 * BEATS_PER_SECOND);
     assert_eq!(found(connection), (Taken::Nothing, vec![]), "one ping is enough");
-    connection.hear(40);
-    hub.look(connection, 70);
+    connection.hear(40 * BEATS_PER_SECOND);
+    hub.look(connection, 70 * BEATS_PER_SECOND);
     assert_eq!(found(connection), (Taken::Chunks, vec![frame::ping()]), "it was heard, so it is asked anew");
-    hub.look(connection, 100);
+    hub.look(connection, 100 * BEATS_PER_SECOND);
     assert!(matches!(found(connection).0, Taken::Ending(Ending::Close { code: GOING_AWAY, .. })));
 }
 

@@ -7,9 +7,9 @@ use parking_lot::Mutex;
 use super::connection::Connection;
 
 /// Beats in one turn.
-const SLOTS: usize = 64;
+const SLOTS: usize = 256;
 
-/// Connections by the beat at which they are to be looked at. A beat is a second.
+/// Connections by the beat at which they are to be looked at.
 pub(crate) struct Wheel {
     state: Mutex<State>,
 }

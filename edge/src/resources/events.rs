@@ -63,10 +63,10 @@ struct EventFrame {
 #[expect(dead_code, reason = "it only describes what is spliced together from the log's own bytes")]
 struct Events {
     items: Vec<EventFrame>,
-    /// Whether the caller now has every event after its position. If not, it reads on from `position`; when that
-    /// position is of another `epoch` than its own, it reads the messages anew.
+    /// Whether every event between the caller's position and `position` is in `items`. If not, events are gone, or
+    /// `position` is of another `epoch` than the caller's: it reads the messages anew.
     complete: bool,
-    /// Where to read on.
+    /// Where to read on. There is no more when `items` is empty.
     position: Position,
 }
 
@@ -111,9 +111,8 @@ pub(crate) async fn list(
         let position = Position { epoch: current, seq: newest.into_iter().next().unwrap_or_default() };
         return answer(&[], false, &position);
     }
-    let mut entries = edge.timeline.events(conversation, after_seq, limit + 1).await?;
-    let complete = entries.len() <= limit && timeline::is_whole(after_seq, &entries);
-    entries.truncate(limit);
+    let entries = edge.timeline.events(conversation, after_seq, limit).await?;
+    let complete = timeline::is_whole(after_seq, &entries);
     let seq = entries.last().map_or(after_seq, |last| last.position.seq);
     answer(&entries, complete, &Position { epoch: current, seq })
 }

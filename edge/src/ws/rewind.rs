@@ -40,6 +40,7 @@ pub(super) async fn resume(
     from: From,
 ) -> Done {
     let Starts { starts, until, mut incomplete } = starts(&live, &connection, from).await;
+    connection.outbox.speak(starts.iter().map(|(conversation, _)| *conversation));
     for (conversation, after_seq) in starts {
         if let Err(Stopped { reason, after_seq }) = rewind(&live, &connection, conversation, after_seq).await {
             let is_known = !matches!(reason, Reason::NotFound);

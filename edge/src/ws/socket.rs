@@ -46,6 +46,8 @@ pub(super) struct Socket<S> {
     /// What has come and is not yet read: a frame that is not whole, or frames that have to wait.
     input: Vec<u8>,
     malformed: u8,
+    /// Whether the client has sent a frame.
+    has_spoken: bool,
     /// What is being done about the last frame that was read.
     job: Option<BoxFuture<'static, Done>>,
     /// A frame that must wait until what came before it is done.
@@ -93,6 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             decoder,
             input,
             malformed: 0,
+            has_spoken: false,
             job: None,
             next: None,
             unstored: VecDeque::new(),
@@ -215,7 +218,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     fn request(&mut self, text: &str) {
-        let request = match Request::parse(text) {
+        let parsed = Request::parse(text);
+        let is_resume = matches!(&parsed, Ok(Request { action: Action::Resume(_), .. }));
+        // A resume lets live events come itself, once it knows which ones must wait.
+        if !mem::replace(&mut self.has_spoken, true) && !is_resume {
+            self.presence.connection.outbox.speak([]);
+        }
+        let request = match parsed {
             Ok(request) => request,
             Err(malformed) => {
                 self.send(reply::malformed(&malformed));

@@ -226,3 +226,60 @@ fn a_long_poll_hears_where_and_keeps_nothing() {
     task.outbox.end(Ending::Cut);
     assert_eq!(task.outbox.poll_heard(ctx), Poll::Ready(BTreeSet::new()));
 }
+
+#[test]
+fn live_events_wait_until_the_client_has_said_from_where() {
+    let task = Task::new(100_000);
+    let (one, other): (ConversationId, ConversationId) = (group().into(), group().into());
+    task.outbox.listen_first();
+    task.outbox.push("hello".into());
+    task.outbox.deliver(one, &burst(one, &[7]));
+    task.outbox.deliver(other, &burst(other, &[8]));
+    assert_eq!(task.drain(), ["hello"]);
+    task.outbox.speak([one]);
+    assert_eq!(task.drain(), [burst(other, &[8]).bytes]);
+    assert!(task.outbox.replay(one, burst(one, &[5, 7])));
+    assert!(task.outbox.release(one, 7, true));
+    assert_eq!(task.drain(), [burst(one, &[5, 7]).bytes]);
+    task.outbox.deliver(one, &burst(one, &[9]));
+    assert_eq!(task.drain(), [burst(one, &[9]).bytes]);
+    let state = task.outbox.state.lock();
+    assert_eq!((state.waiting_bytes, state.rare.is_none()), (0, true));
+}
+
+#[test]
+fn a_replay_before_the_client_has_spoken_brings_nothing_twice() {
+    let task = Task::new(100_000);
+    let conversation = group().into();
+    task.outbox.listen_first();
+    task.outbox.deliver(conversation, &burst(conversation, &[7]));
+    task.outbox.gate(conversation);
+    task.outbox.deliver(conversation, &burst(conversation, &[8]));
+    assert!(task.outbox.replay(conversation, burst(conversation, &[5, 7])));
+    assert!(task.outbox.release(conversation, 7, true));
+    task.outbox.speak([]);
+    assert_eq!(task.drain(), [burst(conversation, &[5, 7]).bytes, burst(conversation, &[8]).bytes]);
+}
+
+#[test]
+fn much_does_not_wait_for_the_client_to_speak() {
+    let task = Task::new(2_000);
+    let conversation = group().into();
+    let burst = burst(conversation, &[7]);
+    task.outbox.listen_first();
+    while task.drain().is_empty() {
+        assert!(task.outbox.deliver(conversation, &burst));
+    }
+}
+
+#[test]
+fn what_waits_for_the_client_to_speak_is_lost_with_the_access_and_sent_at_a_graceful_end() {
+    let task = Task::new(100_000);
+    let (lost, kept): (ConversationId, ConversationId) = (group().into(), group().into());
+    task.outbox.listen_first();
+    task.outbox.deliver(lost, &burst(lost, &[7]));
+    task.outbox.deliver(kept, &burst(kept, &[8]));
+    task.outbox.discard(lost);
+    task.outbox.end(Ending::Close { code: 1001, reason: String::new(), flush: true });
+    assert_eq!(task.outbox.take_rest(), [burst(kept, &[8]).bytes]);
+}
