@@ -281,6 +281,7 @@ pub(crate) async fn a_read_mark_never_falls(history: &dyn History) {
     let (me, other, conversations) = (user(), user(), [group(), group()]);
     assert_eq!(history.mark_read(me, conversations[0], 5).await.unwrap(), 5);
     assert_eq!(history.mark_read(me, conversations[0], 3).await.unwrap(), 5);
+    assert_eq!(history.read_marks(me, &conversations).await.unwrap(), [5, 0]);
     assert_eq!(history.mark_read(me, conversations[0], 8).await.unwrap(), 8);
     assert_eq!(history.read_marks(me, &conversations).await.unwrap(), [8, 0]);
     assert_eq!(history.read_marks(other, &conversations).await.unwrap(), [0, 0]);
@@ -288,7 +289,8 @@ pub(crate) async fn a_read_mark_never_falls(history: &dyn History) {
 
 pub(crate) async fn read_marks_raised_at_once_end_at_the_greatest(history: &dyn History) {
     let (me, conversations) = (user(), [group(), group()]);
-    let raises = (1..=60_u64).map(|seq| {
+    // Up and down again, so that some come after a greater one.
+    let raises = (1..=60_u64).chain((1..=60).rev()).map(|seq| {
         let conversation = conversations[usize::from(seq % 2 == 0)];
         async move { (seq, history.mark_read(me, conversation, seq).await.unwrap()) }
     });

@@ -87,7 +87,8 @@ pub struct Page {
     pub before_seq: Option<u64>,
     /// Only messages with a greater `seq`.
     pub after_seq: Option<u64>,
-    /// Only messages that the log stored at this time or later.
+    /// Only messages that the log stored at this time or later. Relies on what logs keep to: within a
+    /// conversation times do not fall as `seq` grows.
     pub since: Option<Timestamp>,
     /// Only messages of this sender.
     pub sender: Option<UserId>,
