@@ -27,7 +27,6 @@ use crate::{ApiError, frame};
 use connection::Connection;
 use dispatch::Dispatcher;
 use outbox::{Ending, Join};
-pub(crate) use progress::INGEST;
 use progress::Progress;
 use room::{Entered, Rooms};
 use wheel::Wheel;
@@ -244,6 +243,10 @@ impl Hub {
         let Some(room) = self.rooms.find(Topic::User(user)) else { return };
         room.note_change();
         for connection in self.rooms.of_user(user) {
+            // What was only doubted was the user's to see: up to here.
+            if connection.outbox.is_in_doubt(group.into()) {
+                connection.outbox.release(group.into(), 0, true);
+            }
             self.leave(group, &connection);
         }
     }
@@ -254,13 +257,14 @@ impl Hub {
         self.membership.set(group, user, false);
         let Some(room) = self.rooms.find(Topic::User(user)) else { return };
         room.note_change();
+        let Some(room) = self.rooms.find(Topic::Group(group)) else { return };
         let after_seq = self.progress.seq(self.progress.shard_of(group.into()));
-        for connection in self.rooms.of_user(user) {
-            if connection.outbox.gate(group.into()) {
+        for connection in self.rooms.of_user(user).iter().filter(|connection| room.holds(connection)) {
+            if connection.outbox.doubt(group.into()) {
                 connection.outbox.ask_to_join(Join { group, after_seq: None });
-            } else {
+            } else if !connection.outbox.is_in_doubt(group.into()) {
                 // Something is being replayed to it: that must end.
-                self.leave(group, &connection);
+                self.leave(group, connection);
                 connection.outbox.ask_to_join(Join { group, after_seq: Some(after_seq) });
             }
         }

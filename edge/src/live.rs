@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use directory::Directory;
 use history::History;
-use log::{Consumer, Lag, Log};
+use log::Log;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::{ConversationId, Epoch, UserId, Vector};
@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use crate::auth::Tokens;
 use crate::config::LimitsConfig;
-use crate::hub::{self, Hub, HubLimits, INGEST};
+use crate::hub::{self, Hub, HubLimits};
 use crate::limits::Limits;
 use crate::membership::Membership;
 use crate::posting::Posting;
@@ -27,8 +27,8 @@ use crate::{ApiError, Edge, Error, ws};
 const MAX_PEERS: usize = 10_000;
 /// Direct conversations that are listed at a time.
 const PEERS: usize = 1_000;
-/// How often, and how long apart, it is looked whether ingest has caught up.
-const CATCH_UP: (usize, Duration) = (100, Duration::from_millis(10));
+/// How long is waited for ingest.
+const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// The live half of the edge.
 pub(crate) struct Live {
@@ -148,12 +148,6 @@ impl Live {
         usize::from(self.log.layout().shards)
     }
 
-    /// The end of the log: what is stored later has a later place.
-    pub(crate) async fn end(&self) -> Result<Vector, ApiError> {
-        let seqs = self.ingest().await?.iter().map(|lag| lag.acked_seq + lag.events).collect();
-        Ok(Vector { epoch: self.epoch(), seqs })
-    }
-
     /// The shard of a conversation.
     pub(crate) fn shard_of(&self, conversation: ConversationId) -> usize {
         usize::from(conversation.shard(self.log.layout().shards))
@@ -177,7 +171,7 @@ impl Live {
         heard: &[ConversationId],
     ) -> Result<News, ApiError> {
         let mut conversations = BTreeSet::from_iter(heard.iter().copied());
-        let mut is_whole = self.has_history_caught_up().await?;
+        let mut is_whole = self.timeline.settle(CATCH_UP).await?;
         let groups = self.directory.groups_of(user).await?;
         conversations.extend(groups.into_iter().map(ConversationId::Group));
         is_whole &= self.add_peers(user, &mut conversations).await?;
@@ -188,7 +182,7 @@ impl Live {
         }
         let until = news.until.clone();
         let known = conversations.clone();
-        is_whole &= self.has_history_caught_up().await?;
+        is_whole &= self.timeline.settle(CATCH_UP).await?;
         is_whole &= self.add_peers(user, &mut conversations).await?;
         self.look(place, conversations.difference(&known).copied().collect(), &mut news).await?;
         Ok(News { until, is_whole, ..news })
@@ -221,27 +215,6 @@ impl Live {
             }
         }
         Ok(false)
-    }
-
-    /// Waits, for a moment, until history has everything that is in the log now. Gives whether it has.
-    async fn has_history_caught_up(&self) -> Result<bool, ApiError> {
-        let ends = self.end().await?.seqs;
-        let (attempts, pause) = CATCH_UP;
-        for _ in 0..attempts {
-            let lags = self.ingest().await?;
-            if lags.iter().zip(&ends).all(|(lag, end)| lag.events == 0 || lag.acked_seq >= *end) {
-                return Ok(true);
-            }
-            tokio::time::sleep(pause).await;
-        }
-        Ok(false)
-    }
-
-    /// How far ingest is, by shard.
-    async fn ingest(&self) -> Result<Vec<Lag>, ApiError> {
-        let shards = 0..self.log.layout().shards;
-        let lags = shards.map(|shard| self.log.lag(Consumer { group: INGEST, shard }));
-        Ok(futures_util::future::try_join_all(lags).await?)
     }
 }
 

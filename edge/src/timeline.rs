@@ -4,16 +4,22 @@
 mod fold;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use history::{History, Message, Page, Tail};
-use log::{Head, Log};
-use types::{ConversationId, Entry, EventId};
+use log::{Consumer, Head, Lag, Log};
+use tokio::time::Instant;
+use types::{ConversationId, Entry, EventId, Vector};
 
 use crate::ApiError;
 use fold::{Last, One, Window};
 
 /// Events that are read from the log at a time.
 const BATCH: usize = 256;
+/// The role that stores events in history.
+pub(crate) const INGEST: &str = "ingest";
+/// How long apart it is looked whether ingest has caught up.
+const PAUSE: Duration = Duration::from_millis(5);
 /// How often a read begins anew because the log let go of events that history stored meanwhile.
 const ATTEMPTS: usize = 3;
 
@@ -134,6 +140,35 @@ impl Timeline {
         })
         .await?;
         Ok(found)
+    }
+
+    /// Where the log ends: what is stored later has a later place.
+    pub(crate) async fn end(&self) -> Result<Vector, ApiError> {
+        let seqs = self.ingest().await?.iter().map(|lag| lag.acked_seq + lag.events).collect();
+        Ok(Vector { epoch: self.log.layout().epoch, seqs })
+    }
+
+    /// Waits, at most `patience`, until history has everything that is in the log now; gives whether it has. For what
+    /// only history knows, such as who wrote to a user for the first time.
+    pub(crate) async fn settle(&self, patience: Duration) -> Result<bool, ApiError> {
+        let (end, began) = (self.end().await?, Instant::now());
+        loop {
+            let lags = self.ingest().await?;
+            if lags.iter().zip(&end.seqs).all(|(lag, end)| lag.events == 0 || lag.acked_seq >= *end) {
+                return Ok(true);
+            }
+            if began.elapsed() >= patience {
+                return Ok(false);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// How far ingest is, by shard.
+    async fn ingest(&self) -> Result<Vec<Lag>, ApiError> {
+        let shards = 0..self.log.layout().shards;
+        let lags = shards.map(|shard| self.log.lag(Consumer { group: INGEST, shard }));
+        Ok(futures_util::future::try_join_all(lags).await?)
     }
 
     async fn stored_seq(&self, conversation: ConversationId) -> Result<u64, ApiError> {

@@ -53,7 +53,7 @@ async fn accept(live: &Arc<Live>, request: &mut Request) -> Result<Response, Api
         return Err(ApiError::malformed("a WebSocket begins with an HTTP/1.1 request"));
     };
     // Read before the rooms are entered: nothing that is stored after it is missed.
-    let place = live.end().await?;
+    let place = live.timeline.end().await?;
     let presence = live.hub.join(&caller, Listening::ForFrames).await?;
     let hello = reply::hello(&caller, live.limits.heartbeat_seconds, &place);
     presence.connection.outbox.push_front(hello);

@@ -54,8 +54,9 @@ struct Rare {
 
 /// Stands before a conversation's live events while older ones are sent, and for a little while after.
 enum Gate {
-    /// Holds them back. Those up to `floor` were sent already.
-    Closed { held: Vec<Burst>, floor: u64 },
+    /// Holds them back. Those up to `floor` were sent already. `is_doubt` tells that it is not known whether the user
+    /// may still see them; else older ones are being sent.
+    Closed { held: Vec<Burst>, floor: u64, is_doubt: bool },
     /// Lets those after this `seq` pass, and is taken away by the first. The others were sent already: the log was
     /// read faster than its feed.
     Open(u64),
@@ -163,7 +164,7 @@ impl Outbox {
     pub(crate) fn speak(&self, gated: impl IntoIterator<Item = ConversationId>) {
         let mut state = self.state.lock();
         for conversation in gated {
-            state.close_gate(conversation);
+            state.close_gate(conversation, false);
         }
         state.pass_early();
     }
@@ -230,14 +231,20 @@ impl Outbox {
 
 /// Gates: see [`Gate`].
 impl Outbox {
-    /// Holds back the conversation's live events from here on. Gives false when they are held back already.
-    pub(crate) fn gate(&self, conversation: ConversationId) -> bool {
-        self.state.lock().close_gate(conversation)
+    /// Holds back the conversation's live events from here on, for older ones are to be sent first.
+    pub(crate) fn gate(&self, conversation: ConversationId) {
+        self.state.lock().close_gate(conversation, false);
     }
 
-    /// Whether the conversation's live events are held back.
-    pub(crate) fn is_gated(&self, conversation: ConversationId) -> bool {
-        matches!(self.state.lock().gate(conversation), Some(Gate::Closed { .. }))
+    /// Holds back the conversation's live events from here on, until it is known whether the user may still see them.
+    /// Gives false when they are held back already.
+    pub(crate) fn doubt(&self, conversation: ConversationId) -> bool {
+        self.state.lock().close_gate(conversation, true)
+    }
+
+    /// Whether it is not known whether the user may still see the conversation.
+    pub(crate) fn is_in_doubt(&self, conversation: ConversationId) -> bool {
+        matches!(self.state.lock().gate(conversation), Some(Gate::Closed { is_doubt: true, .. }))
     }
 
     /// Adds older events of a conversation whose live ones are held back. Gives false, and sends nothing, when they
@@ -252,7 +259,7 @@ impl Outbox {
     /// `is_passed` tells that the feed has delivered everything up to there. Gives false when nothing was held back.
     pub(crate) fn release(&self, conversation: ConversationId, after_seq: u64, is_passed: bool) -> bool {
         let mut state = self.state.lock();
-        let Some(Gate::Closed { held, floor }) = state.remove_gate(conversation) else { return false };
+        let Some(Gate::Closed { held, floor, .. }) = state.remove_gate(conversation) else { return false };
         let after_seq = after_seq.max(floor);
         let is_passed = is_passed && (floor == 0 || after_seq > floor)
             || held.last().is_some_and(|burst| burst.last_seq() > after_seq);
@@ -440,14 +447,14 @@ impl State {
     }
 
     /// Gives false when it was closed already.
-    fn close_gate(&mut self, conversation: ConversationId) -> bool {
+    fn close_gate(&mut self, conversation: ConversationId, is_doubt: bool) -> bool {
         let floor = match self.gate(conversation) {
             Some(Gate::Closed { .. }) => return false,
             Some(Gate::Open(after_seq)) => *after_seq,
             None => 0,
         };
         let held = self.take_early(conversation);
-        self.rare().gates.insert(conversation, Gate::Closed { held, floor });
+        self.rare().gates.insert(conversation, Gate::Closed { held, floor, is_doubt });
         true
     }
 

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use log::{Consumer, Log};
 use types::{ConversationId, Epoch, Vector};
 
-/// The role that stores events in history.
-pub(crate) const INGEST: &str = "ingest";
+use crate::timeline::INGEST;
 
 /// The last `seq` of each shard that was handed to the connections in its rooms.
 pub(crate) struct Progress {

@@ -159,12 +159,15 @@ impl Fields<'_> {
 
     fn from(&mut self) -> Result<From, Fault> {
         match (self.positions.take(), self.position.take()) {
-            (Some(positions), None) => Ok(From::Positions(positions)),
+            (Some(positions), None) if !positions.is_empty() => Ok(From::Positions(positions)),
             (None, Some(position)) => {
                 let place = position.parse().map_err(|_| ("malformed", "`position` is not one of ours".to_owned()))?;
                 Ok(From::Place(place))
             }
-            _ => Err(("malformed", "`resume` takes either `positions` or `position`".into())),
+            _ => Err((
+                "malformed",
+                "`resume` takes either `positions`, of one conversation at least, or `position`".into(),
+            )),
         }
     }
 

@@ -6,6 +6,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use log::Topic;
 use types::{ConversationId, Entry, GroupId, Position, Vector};
@@ -25,6 +26,9 @@ const PAGE: usize = 64;
 const AROUND: usize = 256;
 /// Events of one conversation that are replayed; a client that missed more reads pages.
 const MAX_EVENTS: usize = 10_000;
+
+/// How often, and how long apart, it is looked whether the event of a removal has come.
+const FAREWELL: (usize, Duration) = (40, Duration::from_millis(25));
 
 /// A replay stopped early: why, and after which `seq`.
 struct Stopped {
@@ -61,28 +65,40 @@ pub(super) async fn resume(
 /// Joins a group that the user was added to while it was connected, or sees whether it may stay in one.
 pub(super) async fn join(live: Arc<Live>, connection: Arc<Connection>, join: Join) -> Done {
     let Join { group, after_seq } = join;
-    let conversation = ConversationId::Group(group);
     if is_in(&live, &connection, group) {
-        if !connection.outbox.is_gated(conversation) {
-            return Done::Quietly;
-        }
-        return match live.hub.is_member(connection.user, group).await {
-            Ok(true) => {
-                connection.outbox.release(conversation, 0, true);
-                Done::Quietly
-            }
-            Ok(false) => {
-                live.hub.leave(group, &connection);
-                Done::Quietly
-            }
-            Err(_) => Done::Adrift,
-        };
+        return settle(&live, &connection, group).await;
     }
     let Some(after_seq) = after_seq else { return Done::Quietly };
     match admit(&live, &connection, group, after_seq).await {
         Ok(()) | Err(Stopped { reason: Reason::NotFound, .. }) => Done::Quietly,
         Err(_) => Done::Adrift,
     }
+}
+
+/// Ends the doubt whether the user may see a group, if there is one.
+async fn settle(live: &Live, connection: &Connection, group: GroupId) -> Done {
+    let conversation = ConversationId::Group(group);
+    if !connection.outbox.is_in_doubt(conversation) {
+        return Done::Quietly;
+    }
+    match live.hub.is_member(connection.user, group).await {
+        Ok(true) => {
+            connection.outbox.release(conversation, 0, true);
+            return Done::Quietly;
+        }
+        Ok(false) => {}
+        Err(_) => return Done::Adrift,
+    }
+    // The event of the removal is on its way and takes the connection out of the room, after what it may still see.
+    let (attempts, pause) = FAREWELL;
+    for _ in 0..attempts {
+        if !connection.outbox.is_in_doubt(conversation) {
+            return Done::Quietly;
+        }
+        tokio::time::sleep(pause).await;
+    }
+    live.hub.leave(group, connection);
+    Done::Quietly
 }
 
 /// What is to be replayed.

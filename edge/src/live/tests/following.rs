@@ -59,6 +59,53 @@ async fn who_is_removed_is_told_and_gets_nothing_after() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notice_that_comes_before_the_removal_itself_lets_nothing_through_and_hides_nothing() {
+    let world = World::start().await;
+    let (ada, bob) = (world.person("ada").await, world.person("bob").await);
+    let room = world.group(&ada, &[&bob]).await;
+    let mut client = world.connect(&bob).await;
+    client.all_so_far().await;
+    let group = super::world::group_of(room);
+    let at = types::Timestamp::now();
+    let command = directory::Command::RemoveMember { group, by: ada.id, user: bob.id, at };
+    let outcome = world.directory.execute(&command).await.unwrap().unwrap();
+    let notice = types::Notice::MemberRemoved { group, user: bob.id };
+    world.log.notify(log::Topic::Directory, notice.encode()).await.unwrap();
+    world.say(&ada, room, "before the removal stands in the log").await;
+    for row in outcome.events {
+        let append = log::Append { conversation: row.conversation, id: row.id, payload: row.payload };
+        world.log.append(append).await.unwrap().await.unwrap();
+    }
+    world.say(&ada, room, "secret").await;
+    let (mut frames, mut is_over) = (Vec::new(), false);
+    while !is_over {
+        frames.push(client.next().await);
+        is_over = frames.last().unwrap()["type"] == "removed";
+    }
+    assert_eq!(texts(&frames), ["before the removal stands in the log"]);
+    assert_eq!(frames[1]["event"]["kind"], "member_removed");
+    assert_eq!(client.all_so_far().await, Vec::<Value>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notice_of_a_removal_whose_event_never_comes_ends_access_too() {
+    let world = World::start().await;
+    let (ada, bob) = (world.person("ada").await, world.person("bob").await);
+    let room = world.group(&ada, &[&bob]).await;
+    let mut client = world.connect(&bob).await;
+    client.all_so_far().await;
+    let group = super::world::group_of(room);
+    let at = types::Timestamp::now();
+    let command = directory::Command::RemoveMember { group, by: ada.id, user: bob.id, at };
+    world.directory.execute(&command).await.unwrap().unwrap();
+    let notice = types::Notice::MemberRemoved { group, user: bob.id };
+    world.log.notify(log::Topic::Directory, notice.encode()).await.unwrap();
+    world.say(&ada, room, "secret").await;
+    assert_eq!(client.next().await, json!({"type": "removed", "conversation": room}));
+    assert_eq!(client.all_so_far().await, Vec::<Value>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_notice_of_a_removal_does_not_shut_out_who_was_added_again() {
     let world = World::start().await;
     let (ada, bob) = (world.person("ada").await, world.person("bob").await);

@@ -1,5 +1,7 @@
 //! Which conversations a user has, by their latest activity.
 
+use std::time::Duration;
+
 use history::Tail;
 use serde::{Deserialize, Serialize};
 use types::{ConversationId, Timestamp, UserId};
@@ -8,6 +10,8 @@ use crate::{ApiError, Edge};
 
 /// Direct conversations of one user that are looked at, at most.
 const MAX_PEERS: usize = 10_000;
+/// How long history may take to catch up with the log.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// Peers that are asked for at once.
 const PEERS_AT_ONCE: usize = 1_000;
 
@@ -61,8 +65,10 @@ pub(crate) async fn latest(
     Ok(active)
 }
 
-/// With whom a user has direct conversations.
+/// With whom a user has direct conversations. Who wrote for the first time is known from history alone, so it is
+/// given a moment to catch up.
 pub(crate) async fn peers(edge: &Edge, user: UserId) -> Result<Vec<UserId>, ApiError> {
+    edge.timeline.settle(PATIENCE).await?;
     let mut peers: Vec<UserId> = Vec::new();
     while peers.len() < MAX_PEERS {
         let more = edge.history.peers(user, peers.last().copied(), PEERS_AT_ONCE).await?;

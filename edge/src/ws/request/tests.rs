@@ -32,7 +32,7 @@ fn every_type_is_read() {
         (r#"{"type":"typing","conversation":"$C"}"#, "Typing("),
         (r#"{"type":"watch","users":["$C"]}"#, "Watch"),
         (r#"{"type":"ping"}"#, "Ping"),
-        (r#"{"type":"resume","positions":{}}"#, "Resume(Positions("),
+        (r#"{"type":"resume","positions":{"$C":{"epoch":"00000007","seq":0}}}"#, "Resume(Positions("),
         (r#"{"type":"send","conversation":"$C","kind":"image","image":{"url":"u","width":1,"height":2}}"#, "Send("),
     ] {
         let action = format!("{:?}", parse(text).unwrap().action);
@@ -78,6 +78,7 @@ fn what_is_not_understood_says_why_and_keeps_its_ref() {
         ),
         (r#"{"type":"read","ref":"a","conversation":"$C","seq":-1}"#, Some("a"), "malformed", "-1"),
         (r#"{"type":"resume","ref":"a"}"#, Some("a"), "malformed", "either"),
+        (r#"{"type":"resume","ref":"a","positions":{}}"#, Some("a"), "malformed", "either"),
         (r#"{"type":"resume","ref":"a","position":"7","positions":{}}"#, Some("a"), "malformed", "either"),
         (r#"{"type":"resume","ref":"a","position":"seven"}"#, Some("a"), "malformed", "`position`"),
         (r#"{"type":"ping","ref":7}"#, None, "malformed", "string"),
