@@ -69,7 +69,7 @@ fn table() -> Vec<(&'static str, Access, Value)> {
     ]
 }
 
-/// The one route that OpenAPI cannot describe.
+/// The one route that ends in a WebSocket.
 const SOCKET: &str = "GET /v1/ws";
 
 /// The routes of the OpenAPI document, as `METHOD path` with the parameters named as in the table.
@@ -132,7 +132,6 @@ async fn every_documented_route_has_a_row_and_every_row_a_route() {
     let cluster = Cluster::all().await;
     let mut rows: Vec<String> = table().into_iter().map(|(route, ..)| route.to_owned()).collect();
     let mut routes = documented(&cluster.client()).await;
-    routes.push(SOCKET.to_owned());
     rows.sort();
     routes.sort();
     assert_eq!(routes, rows);
