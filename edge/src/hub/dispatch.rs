@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use log::{Delivery, Feed, Topic};
 use tokio_util::sync::CancellationToken;
 use types::{Body, ConversationId, Entry, Event, Notice};
@@ -13,6 +15,9 @@ use crate::frame::{self, Burst};
 
 /// Deliveries that are read at a time.
 const BATCH: usize = 1_024;
+/// How long a busy edge waits for more before it hands out a batch. Under load those who were written to answer
+/// within this time, so that one write carries what would have been two; an edge with little to do never waits.
+const LINGER: Duration = Duration::from_millis(1);
 /// Payloads that are gathered before they are handed out, in bytes. A burst stays far below an outbox's limit.
 const GATHERED_BYTES: usize = 128 * 1024;
 
@@ -52,8 +57,7 @@ impl Dispatcher {
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
-            let next = shutdown.run_until_cancelled(self.feed.next_batch(&mut batch, BATCH)).await;
-            match next {
+            match shutdown.run_until_cancelled(self.next_batch(&mut batch)).await {
                 None => return,
                 Some(Ok(())) => self.dispatch(&mut batch).await,
                 Some(Err(error)) => {
@@ -65,6 +69,16 @@ impl Dispatcher {
             // Those who were woken write now. What comes meanwhile is the next batch, so under load batches grow.
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Waits for deliveries. When some are there already the edge is busy, and lingers for more.
+    async fn next_batch(&mut self, batch: &mut Vec<Delivery>) -> Result<(), log::Error> {
+        let Some(waiting) = self.feed.next_batch(batch, BATCH).now_or_never() else {
+            return self.feed.next_batch(batch, BATCH).await;
+        };
+        waiting?;
+        tokio::time::sleep(LINGER).await;
+        self.feed.next_batch(batch, BATCH).now_or_never().unwrap_or(Ok(()))
     }
 
     async fn dispatch(&mut self, batch: &mut Vec<Delivery>) {
