@@ -4,7 +4,7 @@
 //! each message is counted once whatever crashes or is redelivered. Facts hold ids only; names are looked up
 //! by whoever shows them.
 //!
-//! Embedded: on SQLite. Every implementation passes [`contract`].
+//! Embedded: on SQLite. Every implementation passes the suite in `contract.rs`.
 
 #[cfg(test)]
 mod contract;

@@ -1,6 +1,6 @@
 //! Blobs: the bytes of attachments. What they are and who may read them is the directory's to know.
 //!
-//! Embedded: files in a folder. Every implementation passes [`contract`].
+//! Embedded: files in a folder. Every implementation passes the suite in `contract.rs`.
 
 #[cfg(test)]
 mod contract;

@@ -3,7 +3,7 @@
 //! Edges read; every write is a [`Command`] that the directory service (in ingest) carries out in one
 //! transaction, together with outbox rows that then become events of the log.
 //!
-//! Embedded: on SQLite. Every implementation passes [`contract`].
+//! Embedded: on SQLite. Every implementation passes the suite in `contract.rs`.
 
 mod command;
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! Only ingest stores events here, from the log, in order; edges read, and set read marks. What is not yet
 //! stored an edge takes from the tail of the log.
 //!
-//! Embedded: on fjall. Every implementation passes [`contract`].
+//! Embedded: on fjall. Every implementation passes the suite in `contract.rs`.
 
 #[cfg(test)]
 mod contract;

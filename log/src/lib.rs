@@ -4,7 +4,7 @@
 //! A region's log is cut into a fixed number of shards; a conversation lies in one shard for good. Within a
 //! shard `seq` grows with every event, so the events of a conversation are in one order for everybody.
 //!
-//! Embedded: [`embedded`](self), on fjall. Every implementation passes [`contract`].
+//! Embedded: on fjall. Every implementation passes the suite in `contract.rs`.
 
 #[cfg(test)]
 mod contract;
