@@ -272,8 +272,7 @@ pub(crate) fn stable(value: &Value) -> Value {
 fn scrub(value: &Value, ids: &mut Vec<String>) -> Value {
     match value {
         Value::Array(items) => items.iter().map(|item| scrub(item, ids)).collect(),
-        Value::Object(fields) => fields
-            .iter()
+        Value::Object(fields) => in_order(fields)
             .map(|(name, value)| match (name.as_str(), value) {
                 ("access_token" | "refresh_token" | "epoch" | "next", Value::String(_)) => {
                     (name.clone(), format!("<{name}>").into())
@@ -283,6 +282,20 @@ fn scrub(value: &Value, ids: &mut Vec<String>) -> Value {
             })
             .collect(),
         Value::String(text) => scrub_text(text, ids).into(),
+        other => other.clone(),
+    }
+}
+
+/// The fields by name: in which order a map keeps them depends on what else is in the build.
+fn in_order(fields: &serde_json::Map<String, Value>) -> impl Iterator<Item = (&String, &Value)> {
+    fields.iter().collect::<std::collections::BTreeMap<_, _>>().into_iter()
+}
+
+/// The same JSON with the fields of every object by name.
+pub(crate) fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Array(items) => items.iter().map(sorted).collect(),
+        Value::Object(fields) => in_order(fields).map(|(name, value)| (name.clone(), sorted(value))).collect(),
         other => other.clone(),
     }
 }
