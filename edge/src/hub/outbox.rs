@@ -294,13 +294,15 @@ impl State {
         fits
     }
 
-    /// Counts a chunk that is to wait. Ends the connection when that is too much.
+    /// Counts a chunk that is to wait. Ends the connection when that is too much. What nothing waits before is never
+    /// too much: else a client would be sent away by one large event again and again.
     fn count(&mut self, bytes: usize, limit_bytes: usize) -> bool {
         if self.ending.is_some() {
             return false;
         }
+        let is_first = self.waiting_bytes == 0;
         self.waiting_bytes += CHUNK_BYTES + bytes;
-        if self.waiting_bytes > limit_bytes {
+        if self.waiting_bytes > limit_bytes && !is_first {
             metrics::counter!("edge_slow_closes_total").increment(1);
             self.end(too_slow());
             return false;

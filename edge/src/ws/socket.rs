@@ -345,3 +345,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Socket<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::hub::connection::Connection;
+
+    #[test]
+    fn what_an_idle_connection_keeps_is_small() {
+        let (task, shared) = (size_of::<Socket<TcpStream>>(), size_of::<Connection>());
+        assert!(task <= 448 && shared <= 320, "{task} and {shared} bytes");
+    }
+}

@@ -103,6 +103,15 @@ fn a_slow_reader_is_told_to_come_back_and_keeps_no_memory() {
 }
 
 #[test]
+fn a_chunk_beyond_the_limit_is_sent_when_nothing_else_waits() {
+    let task = Task::new(1_000);
+    assert!(task.outbox.push(vec![0; 2_000].into()));
+    assert_eq!(task.drain().len(), 1);
+    assert!(task.outbox.push(vec![0; 2_000].into()));
+    assert!(!task.outbox.push(Bytes::from_static(b"x")));
+}
+
+#[test]
 fn an_empty_outbox_holds_nothing_after_a_burst() {
     let task = Task::new(1 << 20);
     (0..1_000).for_each(|_| assert!(task.outbox.push("chunk".into())));
