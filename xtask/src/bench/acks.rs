@@ -32,6 +32,7 @@ pub(super) fn measure(bench: &mut Bench, table: &mut Table) -> Result<()> {
         Ok(())
     })?;
     table.add([acks, appends]);
+    loaders.iter().for_each(|loader| table.count(loader.deliveries));
     Ok(())
 }
 

@@ -40,6 +40,7 @@ fn measure_rooms(bench: &mut Bench, table: &mut Table, size: usize, target: f64)
         Ok(())
     })?;
     table.add([per_cpu_second, per_second]);
+    loaders.iter().for_each(|loader| table.count(loader.deliveries));
     Ok(())
 }
 

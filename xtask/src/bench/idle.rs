@@ -37,15 +37,15 @@ pub(super) fn measure(bench: &mut Bench, table: &mut Table) -> Result<()> {
             system.restart()?;
             settle(&system.processes())?;
             let loader = |system: &System| Loader::start(&bench.root, system, rooms.clone());
-            round(system, loader, &mut rows)?;
+            table.count(round(system, loader, &mut rows)?);
         }
     }
     table.add([rows.connect, rows.idle, rows.after_burst]);
     Ok(())
 }
 
-/// One round on a server that has just started.
-fn round(system: &System, loader: impl Fn(&System) -> Result<Loader>, rows: &mut Rows) -> Result<()> {
+/// One round on a server that has just started. Answers how many deliveries it took.
+fn round(system: &System, loader: impl Fn(&System) -> Result<Loader>, rows: &mut Rows) -> Result<u64> {
     let (kind, processes, server) = (system.kind(), system.processes(), system.server_process());
     let (cpu, memory) = (cpu_seconds(&processes)?, resident_bytes(server)?);
     let mut loader = loader(system)?;
@@ -57,5 +57,5 @@ fn round(system: &System, loader: impl Fn(&System) -> Result<Loader>, rows: &mut
     loader.run(Phase::Burst { in_flight: messages / BURST, messages })?;
     settle(&processes)?;
     rows.after_burst.push(kind, (resident_bytes(server)? - memory) / count / 1e3);
-    Ok(())
+    Ok(loader.deliveries)
 }

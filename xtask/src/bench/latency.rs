@@ -22,11 +22,13 @@ pub(super) fn measure(bench: &mut Bench, table: &mut Table) -> Result<()> {
         let row = |percentile, target| Row::new(format!("{percentile} latency at {rate} deliveries/s, ms"), target);
         let [mut p50, mut p99, mut p999] =
             [row("p50", Target::None), row("p99", Target::AtMostTimes(TARGET)), row("p99.9", Target::None)];
+        let mut held = Row::new(format!("deliveries/s while {rate}/s were due"), Target::None);
         for loader in &mut loaders {
             loader.run(phase)?;
         }
         bench.alternate(&mut loaders, |system, loader| {
             let report = loader.run(phase)?;
+            held.push(system.kind(), report.deliveries as f64 / report.seconds);
             if let Some(latency) = report.latency {
                 p50.push(system.kind(), latency.p50 as f64 / 1_000.0);
                 p99.push(system.kind(), latency.p99 as f64 / 1_000.0);
@@ -34,7 +36,8 @@ pub(super) fn measure(bench: &mut Bench, table: &mut Table) -> Result<()> {
             }
             Ok(())
         })?;
-        table.add([p50, p99, p999]);
+        table.add([p50, p99, p999, held]);
     }
+    loaders.iter().for_each(|loader| table.count(loader.deliveries));
     Ok(())
 }

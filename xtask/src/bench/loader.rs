@@ -19,6 +19,8 @@ pub(super) struct Loader {
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
     room_size: u64,
+    /// Deliveries so far, each of which was checked.
+    pub(super) deliveries: u64,
     /// How the connections came about.
     pub(super) joined: Joined,
 }
@@ -32,7 +34,7 @@ impl Loader {
         let output = BufReader::new(process.stdout.take().context("no output")?);
         let room_size = rooms.first().map_or(0, |room| room.members.len()) as u64;
         let joined = Joined { connections: 0, seconds: 0.0 };
-        let mut loader = Self { process, input, output, room_size, joined };
+        let mut loader = Self { process, input, output, room_size, deliveries: 0, joined };
         let plan = Plan { address: system.address(), protocol: system.protocol(), rooms };
         loader.joined = loader.ask(&plan).with_context(|| format!("{}'s load client", system.name()))?;
         Ok(loader)
@@ -45,6 +47,7 @@ impl Loader {
         if !is_exact || !report.errors.is_empty() {
             bail!("not exact: {report:?}");
         }
+        self.deliveries += report.deliveries;
         Ok(report)
     }
 

@@ -116,15 +116,23 @@ impl Row {
 
 /// All rows.
 #[derive(Debug, Default)]
-pub(super) struct Table(Vec<Row>);
+pub(super) struct Table {
+    rows: Vec<Row>,
+    deliveries: u64,
+}
 
 impl Table {
     /// Adds rows, and tells of them as they come.
     pub(super) fn add(&mut self, rows: impl IntoIterator<Item = Row>) {
         for row in rows {
             eprintln!("{row}");
-            self.0.push(row);
+            self.rows.push(row);
         }
+    }
+
+    /// Adds deliveries that were checked, one by one.
+    pub(super) fn count(&mut self, deliveries: u64) {
+        self.deliveries += deliveries;
     }
 }
 
@@ -146,7 +154,12 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "| median (least–most) | Rookery | Socket.IO + Postgres | ratio | target |")?;
         writeln!(f, "|---|---:|---:|---:|---|")?;
-        self.0.iter().try_for_each(|row| writeln!(f, "{row}"))
+        self.rows.iter().try_for_each(|row| writeln!(f, "{row}"))?;
+        let deliveries = number(self.deliveries as f64);
+        write!(
+            f,
+            "\nEvery count is exact: {deliveries} deliveries, each to every member of its room once, in one order."
+        )
     }
 }
 
