@@ -139,16 +139,70 @@ impl History for PlainHistory {
     }
 }
 
+/// A history that cannot be reached.
+pub(crate) struct AwayHistory;
+
+impl AwayHistory {
+    fn away<T>() -> history::Result<T> {
+        Err(history::Error::Unavailable("it is away".into()))
+    }
+}
+
+#[async_trait]
+impl History for AwayHistory {
+    async fn store(&self, _: &[Entry]) -> history::Result<()> {
+        Self::away()
+    }
+
+    async fn tails(&self, _: &[ConversationId]) -> history::Result<Vec<Option<Tail>>> {
+        Self::away()
+    }
+
+    async fn messages(&self, _: ConversationId, _: &Page) -> history::Result<Vec<Message>> {
+        Self::away()
+    }
+
+    async fn message(&self, _: ConversationId, _: EventId) -> history::Result<Option<Message>> {
+        Self::away()
+    }
+
+    async fn event(&self, _: ConversationId, _: EventId) -> history::Result<Option<Entry>> {
+        Self::away()
+    }
+
+    async fn events(&self, _: ConversationId, _: u64, _: usize) -> history::Result<Vec<Entry>> {
+        Self::away()
+    }
+
+    async fn peers(&self, _: UserId, _: Option<UserId>, _: usize) -> history::Result<Vec<UserId>> {
+        Self::away()
+    }
+
+    async fn mark_read(&self, _: UserId, _: ConversationId, _: u64) -> history::Result<u64> {
+        Self::away()
+    }
+
+    async fn read_marks(&self, _: UserId, _: &[ConversationId]) -> history::Result<Vec<u64>> {
+        Self::away()
+    }
+}
+
 /// A log that holds these entries and takes no others.
 pub(crate) struct PlainLog {
     entries: Vec<Entry>,
     layout: Layout,
+    retention: Duration,
 }
 
 impl PlainLog {
     pub(crate) fn of(entries: &[Entry]) -> Arc<Self> {
+        Self::kept_for(Duration::from_secs(3_600), entries)
+    }
+
+    /// A log that promises to keep events for so long.
+    pub(crate) fn kept_for(retention: Duration, entries: &[Entry]) -> Arc<Self> {
         let layout = Layout { region: Region::default(), shards: 1, epoch: EPOCH };
-        Arc::new(Self { entries: entries.to_vec(), layout })
+        Arc::new(Self { entries: entries.to_vec(), layout, retention })
     }
 
     fn refuse<T>() -> log::Result<T> {
@@ -164,6 +218,10 @@ impl Log for PlainLog {
 
     fn duplicate_window(&self) -> Duration {
         Duration::from_secs(120)
+    }
+
+    fn retention(&self) -> Duration {
+        self.retention
     }
 
     async fn heads(&self, conversations: &[ConversationId]) -> log::Result<Vec<Option<Head>>> {

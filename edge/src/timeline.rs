@@ -2,6 +2,7 @@
 //! that it has not stored yet. Whoever reads here finds every acknowledged event, however far ingest is behind.
 
 mod fold;
+mod logged;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,11 +47,15 @@ impl Timeline {
     /// The order of the reads matters: first where the stored part ends, then the page, then the log. So the log
     /// is at least as new as the page, and folding its events over the page, those again that the page may
     /// already show, leads to the state after the last of them.
+    /// While history cannot be reached, the log alone answers what it holds the whole of.
     pub(crate) async fn messages(&self, conversation: ConversationId, page: &Page) -> Result<Vec<Message>, ApiError> {
         let mut attempt = 1;
         loop {
-            let stored_seq = self.stored_seq(conversation).await?;
-            let stored = self.history.messages(conversation, page).await?;
+            let (stored_seq, stored) = match self.stored(conversation, page).await {
+                Ok(stored) => stored,
+                Err(error) if is_away(&error) => return self.logged_messages(conversation, page).await,
+                Err(error) => return Err(error.into()),
+            };
             let mut window = Window::new(page, stored_seq, stored);
             let joint = self.scan(conversation, stored_seq, |entry| window.apply(entry)).await?;
             if joint == Joint::Tight || attempt == ATTEMPTS {
@@ -62,8 +67,12 @@ impl Timeline {
 
     /// One message in its present state.
     pub(crate) async fn message(&self, conversation: ConversationId, id: EventId) -> Result<Option<Message>, ApiError> {
-        let stored_seq = self.stored_seq(conversation).await?;
-        let mut one = One::new(id, self.history.message(conversation, id).await?);
+        let (stored_seq, stored) = match self.stored_message(conversation, id).await {
+            Ok(stored) => stored,
+            Err(error) if is_away(&error) => return self.logged_message(conversation, id).await,
+            Err(error) => return Err(error.into()),
+        };
+        let mut one = One::new(id, stored);
         self.scan(conversation, stored_seq, |entry| one.apply(entry)).await?;
         Ok(one.into_message())
     }
@@ -111,7 +120,9 @@ impl Timeline {
         limit: usize,
     ) -> Result<Vec<Entry>, ApiError> {
         let logged = self.log.read(conversation, after_seq, limit).await?;
-        if logged.first().is_some_and(|first| first.prev <= after_seq) {
+        // A `prev` of 0 says that nothing came before it, or that this has left the log.
+        let follows = |first: &Entry| first.prev <= after_seq && (first.prev > 0 || self.log_holds_all(conversation));
+        if logged.first().is_some_and(follows) {
             return Ok(logged);
         }
         let mut entries = self.history.events(conversation, after_seq, limit).await?;
@@ -171,7 +182,21 @@ impl Timeline {
         Ok(futures_util::future::try_join_all(lags).await?)
     }
 
-    async fn stored_seq(&self, conversation: ConversationId) -> Result<u64, ApiError> {
+    /// Where the stored part ends, then what is stored of a page.
+    async fn stored(&self, conversation: ConversationId, page: &Page) -> history::Result<(u64, Vec<Message>)> {
+        Ok((self.stored_seq(conversation).await?, self.history.messages(conversation, page).await?))
+    }
+
+    /// Where the stored part ends, then a message if it is stored.
+    async fn stored_message(
+        &self,
+        conversation: ConversationId,
+        id: EventId,
+    ) -> history::Result<(u64, Option<Message>)> {
+        Ok((self.stored_seq(conversation).await?, self.history.message(conversation, id).await?))
+    }
+
+    async fn stored_seq(&self, conversation: ConversationId) -> history::Result<u64> {
         let tails = self.history.tails(&[conversation]).await?;
         Ok(tails.into_iter().next().flatten().map_or(0, |tail| tail.position.seq))
     }
@@ -211,6 +236,15 @@ impl Timeline {
         }
         Ok(joint)
     }
+}
+
+/// Whether history cannot be reached, and the log is asked alone.
+fn is_away(error: &history::Error) -> bool {
+    let is_away = matches!(error, history::Error::Unavailable(_));
+    if is_away {
+        tracing::debug!(%error, "history is away, the log is read alone");
+    }
+    is_away
 }
 
 /// Whether `entries` are all that happened in their conversation after `after_seq` up to the last of them. `after_seq`

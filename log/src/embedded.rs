@@ -81,6 +81,7 @@ impl Options {
 pub(crate) struct Embedded {
     layout: Layout,
     duplicate_window: Duration,
+    retention: Duration,
     listeners: Arc<Listeners>,
     consumers: Arc<Consumers>,
     running: Arc<Running>,
@@ -134,7 +135,14 @@ impl Embedded {
         };
         tracing::info!(path = %path.display(), epoch = %layout.epoch, last_seq = shard.tail.last_seq(), "log is open");
         let running = Running { shard, queue, services: Services::default(), threads: Mutex::new(threads) };
-        Ok(Self { layout, duplicate_window, listeners: Arc::default(), consumers, running: Arc::new(running) })
+        Ok(Self {
+            layout,
+            duplicate_window,
+            retention,
+            listeners: Arc::default(),
+            consumers,
+            running: Arc::new(running),
+        })
     }
 
     fn check_shard(&self, shard: u16) -> Result<()> {
@@ -193,6 +201,10 @@ impl Log for Embedded {
 
     fn duplicate_window(&self) -> Duration {
         self.duplicate_window
+    }
+
+    fn retention(&self) -> Duration {
+        self.retention
     }
 
     async fn heads(&self, conversations: &[ConversationId]) -> Result<Vec<Option<Head>>> {

@@ -158,6 +158,9 @@ pub trait Log: Send + Sync + 'static {
     /// How long an event id is certainly remembered.
     fn duplicate_window(&self) -> Duration;
 
+    /// How long an event is certainly kept after it was stored, taken by every consumer or not.
+    fn retention(&self) -> Duration;
+
     /// The last event of each conversation, `None` where there is none or it has left the log. Never behind an
     /// append whose receipt has resolved, whichever process appended. Answers come in the order of the question.
     async fn heads(&self, conversations: &[ConversationId]) -> Result<Vec<Option<Head>>>;

@@ -2,7 +2,7 @@ use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof, proptes
 use types::{Body, Event, GroupId, Region, Timestamp, UserId};
 
 use super::*;
-use crate::doubles::{EPOCH, PlainHistory, PlainLog, entries, message, user};
+use crate::doubles::{AwayHistory, EPOCH, PlainHistory, PlainLog, entries, message, user};
 use history::Order;
 
 /// What may happen in a conversation. Indices name earlier messages, or later ones, which must change nothing.
@@ -111,6 +111,55 @@ proptest! {
             Ok(())
         })?;
     }
+}
+
+proptest! {
+    #[test]
+    fn while_history_is_away_the_log_answers_truly_or_not_at_all(
+        (steps, senders, page) in (steps(), Just([user(), user()])).prop_flat_map(
+            |(steps, senders)| (Just(steps), Just(senders), page(senders))),
+        trimmed in 0..=40_usize,
+    ) {
+        let conversation = group();
+        let events = events(&steps, senders);
+        let all = entries(conversation, &events);
+        let whole = PlainHistory::of(&all);
+        run(async {
+            // Kept for longer than the conversation is old: everything is there, and so is every answer.
+            let young = Timeline::new(PlainLog::of(&all), Arc::new(AwayHistory));
+            let expected = whole.messages(conversation, &page).await.unwrap();
+            prop_assert_eq!(&young.messages(conversation, &page).await.unwrap(), &expected);
+            for event in &events {
+                let expected = whole.message(conversation, event.id).await.unwrap();
+                prop_assert_eq!(young.message(conversation, event.id).await.unwrap(), expected);
+            }
+            // Some of it has left the log, which does not say so: what is answered is true all the same.
+            let mut kept = all[trimmed.min(all.len())..].to_vec();
+            if let Some(first) = kept.first_mut() {
+                first.prev = 0;
+            }
+            let old = Timeline::new(PlainLog::kept_for(Duration::ZERO, &kept), Arc::new(AwayHistory));
+            if let Ok(answered) = old.messages(conversation, &page).await {
+                prop_assert_eq!(&answered, &expected);
+            }
+            Ok(())
+        })?;
+    }
+}
+
+#[test]
+fn while_history_is_away_the_newest_page_of_an_old_conversation_is_read() {
+    let conversation = group();
+    let sender = user();
+    let events: Vec<Event> = (0..3 * BATCH).map(|index| message(sender, &index.to_string())).collect();
+    let mut all = entries(conversation, &events).split_off(BATCH);
+    all[0].prev = 0;
+    let timeline = Timeline::new(PlainLog::kept_for(Duration::ZERO, &all), Arc::new(AwayHistory));
+    let page = Page { before_seq: None, after_seq: None, since: None, sender: None, order: Order::Desc, limit: 100 };
+    let newest = run(timeline.messages(conversation, &page)).unwrap();
+    assert_eq!((newest.len(), newest[0].content.text.as_str()), (100, "767"));
+    let more = Page { limit: 3 * BATCH, ..page };
+    assert!(run(timeline.messages(conversation, &more)).is_err(), "the oldest ones are nowhere to be read");
 }
 
 /// The same over the stores themselves: what was appended is read as if ingest had stored all of it.

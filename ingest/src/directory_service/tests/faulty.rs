@@ -73,6 +73,10 @@ impl Log for FaultyLog {
         self.log.duplicate_window()
     }
 
+    fn retention(&self) -> Duration {
+        self.log.retention()
+    }
+
     async fn heads(&self, conversations: &[ConversationId]) -> Result<Vec<Option<Head>>> {
         self.log.heads(conversations).await
     }
