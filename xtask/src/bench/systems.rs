@@ -33,7 +33,7 @@ impl System {
     pub(super) fn start(kind: Kind, root: &Path, data: &Path) -> Result<Self> {
         Ok(match kind {
             Kind::Rookery => Self::Rookery(Rookery::start(root, &data.join("rookery"))?.0),
-            Kind::Peer => Self::Peer(Peer::start(root, &data.join("peer"))?),
+            Kind::Peer => Self::Peer(Peer::start(root)?),
         })
     }
 

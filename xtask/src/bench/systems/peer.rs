@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
 
 use super::free_address;
 use crate::bench::process::{self, SERVER_CORE};
 use crate::load::Room;
-use crate::services::{Home, Postgres};
-use crate::shell::{self, Needed};
+use servers::shell::{self, Needed};
+use servers::{Home, Postgres};
 
 /// What its experts would set: memory for the tables, and checkpoints that do not fall into every round. Every commit
 /// is on the disk before it is answered, as by default.
@@ -26,21 +27,19 @@ pub(crate) struct Peer {
     /// Ended before Postgres is.
     node: Option<Child>,
     postgres: Postgres,
+    /// Removed when Postgres has ended.
+    _data: TempDir,
     rooms: usize,
 }
 
 impl Peer {
-    pub(super) fn start(root: &Path, data: &Path) -> Result<Self> {
+    pub(super) fn start(root: &Path) -> Result<Self> {
         let folder = install(root)?;
-        let home = Home::of(root)?;
-        // Where the server's own user may reach it.
-        let data = if home.path.starts_with(root) { data.join("postgres") } else { home.path.join("bench") };
-        if data.exists() {
-            std::fs::remove_dir_all(&data)?;
-        }
-        let postgres = Postgres::start(&home, &data, &POSTGRES)?;
-        process::pin(SERVER_CORE, postgres.pid())?;
-        let mut peer = Self { folder, address: free_address()?, node: None, postgres, rooms: 0 };
+        let home = Home::open()?;
+        let data = home.scratch("bench")?;
+        let postgres = Postgres::start(&home, data.path(), &POSTGRES)?;
+        process::pin(SERVER_CORE, postgres.pid().context("Postgres is down")?)?;
+        let mut peer = Self { folder, address: free_address()?, node: None, postgres, _data: data, rooms: 0 };
         peer.restart()?;
         Ok(peer)
     }
@@ -51,7 +50,8 @@ impl Peer {
         let mut command = process::on_core(SERVER_CORE, "node");
         command.arg("server.js").current_dir(&self.folder).stdout(Stdio::piped());
         command.env("NODE_ENV", "production").env("PORT", self.address.port().to_string());
-        command.env("PGHOST", self.postgres.socket_folder()).env("PGUSER", crate::services::POSTGRES_USER);
+        command.env("PGHOST", self.postgres.socket_folder()).env("PGUSER", Postgres::USER);
+        command.env("PGPORT", self.postgres.port().to_string());
         let mut node = command.spawn().context("cannot start node")?;
         let mut line = String::new();
         BufReader::new(node.stdout.take().context("no output")?).read_line(&mut line)?;
@@ -74,7 +74,7 @@ impl Peer {
     }
 
     pub(super) fn processes(&self) -> Vec<u32> {
-        vec![self.pid(), self.postgres.pid()]
+        std::iter::once(self.pid()).chain(self.postgres.pid()).collect()
     }
 
     pub(super) fn rooms(&mut self, count: usize, size: usize) -> Vec<Room> {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 /// Runs it to its end and answers with what it wrote to its output. What it said is part of the error.
-pub(crate) fn output(command: &mut Command) -> Result<String> {
+pub fn output(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {command:?}"))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
@@ -17,39 +17,39 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 }
 
 /// Where a program is, if it is on the search path.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
+pub fn find(program: &str) -> Option<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "a developer's tool looks where the shell looks")]
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 /// Whether we may install packages.
-pub(crate) fn is_root() -> bool {
+pub fn is_root() -> bool {
     output(Command::new("id").arg("-u")).is_ok_and(|uid| uid.trim() == "0")
 }
 
 /// A program and the Debian package that brings it.
-pub(crate) struct Needed {
+pub struct Needed {
     /// The program's name on the search path.
-    pub(crate) program: &'static str,
+    pub program: &'static str,
     /// The package's name.
-    pub(crate) package: &'static str,
+    pub package: &'static str,
 }
 
 /// Sees to it that the programs are there: installs what is missing when we are root on Debian, and otherwise
 /// says in one line what to install.
-pub(crate) fn provide(needed: &[Needed]) -> Result<()> {
+pub fn provide(needed: &[Needed]) -> Result<()> {
     let missing: Vec<&str> =
         needed.iter().filter(|needed| find(needed.program).is_none()).map(|needed| needed.package).collect();
     if missing.is_empty() { Ok(()) } else { install(&missing) }
 }
 
 /// Installs Debian packages when we are root, and otherwise says in one line which are missing.
-pub(crate) fn install(packages: &[&str]) -> Result<()> {
+pub fn install(packages: &[&str]) -> Result<()> {
     if !is_root() || find("apt-get").is_none() {
         bail!("missing: install the packages {}", packages.join(" "));
     }
-    println!("installing {}", packages.join(" "));
+    eprintln!("installing {}", packages.join(" "));
     let apt_get = || {
         let mut command = Command::new("apt-get");
         command.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq");
