@@ -23,6 +23,8 @@ pub struct Config {
     pub shutdown_seconds: u32,
     /// Logs.
     pub telemetry: crate::telemetry::Config,
+    /// Health and metrics of a process without an edge.
+    pub operations: crate::operations::Config,
     /// The log.
     pub log: log::Config,
     /// Users, groups, members, sessions.
@@ -43,6 +45,7 @@ impl Default for Config {
             data: "rookery-data".into(),
             shutdown_seconds: 15,
             telemetry: crate::telemetry::Config::default(),
+            operations: crate::operations::Config::default(),
             log: log::Config::default(),
             directory: directory::Config::default(),
             history: history::Config::default(),

@@ -7,11 +7,13 @@
 //! | [`telemetry`] | logs and metrics |
 //! | [`stores`] | opens what stands behind the five seams |
 //! | [`roles`] | runs any set of roles until told to stop |
+//! | [`operations`] | health and metrics of a process without an edge |
 //! | [`commands`] | `config`, `migrate`, `grant` |
 
 pub mod args;
 pub mod commands;
 pub mod config;
+pub mod operations;
 pub mod roles;
 pub mod stores;
 pub mod telemetry;

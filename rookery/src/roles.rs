@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::{stores, telemetry};
+use crate::{operations, stores, telemetry};
 
 /// One of the jobs that a process can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,15 +48,21 @@ pub async fn serve(config: Config, roles: BTreeSet<Role>) -> anyhow::Result<()> 
     });
     let metrics = telemetry::record_metrics()?;
     let mut stores = stores::open(&config).await?;
-    stores.seams.metrics = Some(metrics);
+    stores.seams.metrics = Some(metrics.clone());
     let listener = if roles.contains(&Role::Edge) {
         let listener = TcpListener::bind(config.edge.listen).await;
         Some(listener.with_context(|| format!("cannot listen on {}", config.edge.listen))?)
     } else {
         None
     };
-    if let Some(listener) = &listener {
-        announce(&config, listener);
+    match (&listener, config.operations.listen) {
+        (Some(listener), _) => announce(&config, listener),
+        (None, Some(address)) => {
+            let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+            announce_operations(&listener);
+            tokio::spawn(operations::serve(listener, stores.seams.log.clone(), metrics, shutdown.clone()));
+        }
+        (None, None) => {}
     }
     let running = Running { config, roles, seams: stores.seams.clone(), listener };
     let ended = run(running, shutdown).await;
@@ -71,6 +77,12 @@ fn announce(config: &Config, listener: &TcpListener) {
     println!("  the page      http://{address}/");
     println!("  the API       http://{address}/docs");
     println!("  the data      {}", config.data.display());
+}
+
+#[expect(clippy::print_stdout, reason = "who asked for a free port is told which one it is")]
+fn announce_operations(listener: &TcpListener) {
+    let Ok(address) = listener.local_addr() else { return };
+    println!("operations are answered on http://{address}: /healthz /readyz /metrics");
 }
 
 /// A set of roles, ready to run.

@@ -32,6 +32,7 @@ async fn an_edge_whose_log_is_gone_is_not_ready_and_says_so() {
     let refused = app.post(&ada, "/v1/conversations", json!({"kind": "group", "name": "engines"})).await;
     assert_eq!(refused.refusal(503), "unavailable");
     assert_eq!(refused.headers["retry-after"], "1");
+    assert_eq!(app.call(Method::GET, "/readyz", None, None).await.refusal(503), "not_ready");
 }
 
 #[tokio::test]
