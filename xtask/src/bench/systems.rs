@@ -25,7 +25,7 @@ pub(super) enum Kind {
 /// A running system.
 pub(super) enum System {
     Rookery(Rookery),
-    Peer(Peer),
+    Peer(Box<Peer>),
 }
 
 impl System {
@@ -33,7 +33,7 @@ impl System {
     pub(super) fn start(kind: Kind, root: &Path, data: &Path) -> Result<Self> {
         Ok(match kind {
             Kind::Rookery => Self::Rookery(Rookery::start(root, &data.join("rookery"))?.0),
-            Kind::Peer => Self::Peer(Peer::start(root)?),
+            Kind::Peer => Self::Peer(Box::new(Peer::start(root)?)),
         })
     }
 
