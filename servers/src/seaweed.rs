@@ -88,6 +88,9 @@ fn plan(home: &Home, folder: &Path) -> Result<Plan> {
         format!("-master.port.grpc={master_grpc}"),
         format!("-master.volumeSizeLimitMB={VOLUME_MEGABYTES}"),
         "-master.telemetry=false".into(),
+        // It has nobody to wait for.
+        "-master.electionTimeout=300ms".into(),
+        "-master.heartbeatInterval=100ms".into(),
         format!("-volume.port={volume}"),
         format!("-volume.port.grpc={volume_grpc}"),
         format!("-volume.max={MAX_VOLUMES}"),
@@ -116,7 +119,8 @@ fn plan(home: &Home, folder: &Path) -> Result<Plan> {
             command
         }),
         ask: Box::new(move || ask(s3, filer)),
-        stop_signal: Signal::TERM,
+        // Asked to end, it waits 15 s for streams that never do. What it acknowledged is in its files either way.
+        stop_signal: Signal::KILL,
         patience: Duration::from_secs(60),
         outlives_us,
     })
