@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
+use crate::proc::Stat;
 use crate::shell::{self, Needed};
 
 /// The user that servers run as when we are root and they refuse to: nobody.
@@ -63,11 +64,21 @@ impl Home {
         self.outlive_us
     }
 
-    /// A new folder for servers' data, which every server can reach. Removed when dropped.
+    /// A new folder for servers' data, which every server can reach. Removed when dropped; if we are killed, by
+    /// whoever asks for one next.
     pub fn scratch(&self, name: &str) -> Result<TempDir> {
         let parent = self.path.join("scratch");
         std::fs::create_dir_all(&parent)?;
-        let folder = tempfile::Builder::new().prefix(name).tempdir_in(parent)?;
+        for entry in std::fs::read_dir(&parent)? {
+            let entry = entry?;
+            let owner = entry.file_name().to_str().and_then(|name| name.split('-').next()?.parse().ok());
+            if owner.is_none_or(|pid| Stat::of(pid).is_none()) {
+                // Somebody else may be at it too.
+                drop(std::fs::remove_dir_all(entry.path()));
+            }
+        }
+        let prefix = format!("{}-{name}-", std::process::id());
+        let folder = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent)?;
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755))?;
         Ok(folder)
     }

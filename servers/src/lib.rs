@@ -30,6 +30,8 @@ mod process;
 mod seaweed;
 mod server;
 pub mod shell;
+#[cfg(test)]
+mod tests;
 
 pub use all::{Kind, Started, find, start_all};
 pub use cassandra::{Cassandra, CassandraOptions, CommitLog};

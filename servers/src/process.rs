@@ -1,6 +1,8 @@
 //! A server's process: started in a group of its own, known again by its record, ended with all its children.
 
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -60,7 +62,6 @@ impl Process {
     /// Starts it in a process group of its own, so that a Ctrl-C at our terminal does not reach it. What it writes goes
     /// to the end of the log file.
     pub(crate) fn start(mut command: Command, folder: &Path, log: &Path) -> Result<Self> {
-        use std::os::unix::process::CommandExt;
         let log = File::options().create(true).append(true).open(log)?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         let name = format!("{}", command.get_program().display());
@@ -116,6 +117,8 @@ impl Process {
         let deadline = Instant::now() + patience;
         if self.end()?.is_none() {
             send(self.pid(), signal)?;
+            // If its clock was stopped.
+            self.signal_all(Signal::CONT)?;
         }
         while self.end()?.is_none() {
             if Instant::now() > deadline {
@@ -132,9 +135,8 @@ impl Process {
     }
 
     /// The process and its children; nothing when it has ended.
-    fn tree(&self) -> Result<std::collections::BTreeMap<u32, Stat>> {
-        // Until we have asked how our child ended, nobody else gets its pid.
-        if self.record.is_alive() { proc::tree(&[self.pid()]) } else { Ok(Default::default()) }
+    fn tree(&self) -> Result<BTreeMap<u32, Stat>> {
+        if self.record.is_alive() { proc::tree(&[self.pid()]) } else { Ok(BTreeMap::new()) }
     }
 }
 
@@ -166,4 +168,58 @@ fn spawn(command: Command) -> Result<Child> {
     let (answer, started) = mpsc::channel();
     spawner.send((command, answer)).context("the thread that starts processes is gone")?;
     Ok(started.recv()??)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sleeper() -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", "setsid sleep 100 & sleep 100"]);
+        command
+    }
+
+    /// Waits until the shell has started both.
+    fn with_children(process: &Process) -> BTreeMap<u32, Stat> {
+        let deadline = Instant::now() + KILLED_WITHIN;
+        loop {
+            let tree = process.tree().unwrap();
+            if tree.len() == 3 {
+                return tree;
+            }
+            assert!(Instant::now() < deadline, "{tree:?}");
+            thread::sleep(GLANCE);
+        }
+    }
+
+    #[test]
+    fn children_that_left_the_group_are_killed_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = Process::start(sleeper(), folder.path(), &folder.path().join("log")).unwrap();
+        let tree = with_children(&process);
+        process.kill().unwrap();
+        let is_alive = |pid: &u32| Stat::of(*pid).is_some_and(|stat| !stat.has_ended);
+        assert!(!tree.keys().any(is_alive));
+        assert!(Process::of_earlier_run(folder.path()).is_none());
+    }
+
+    #[test]
+    fn a_process_is_found_again_and_a_stranger_is_not_taken_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ours = Process::start(sleeper(), folder.path(), &folder.path().join("log")).unwrap();
+        with_children(&ours);
+        let mut found = Process::of_earlier_run(folder.path()).unwrap();
+        assert_eq!(found.pid(), ours.pid());
+        // The same pid, but another life.
+        for record in [
+            Record { started: ours.record.started - 1, ..ours.record.clone() },
+            Record { boot: "another".into(), ..ours.record.clone() },
+        ] {
+            std::fs::write(Record::path(folder.path()), serde_json::to_string(&record).unwrap()).unwrap();
+            assert!(Process::of_earlier_run(folder.path()).is_none());
+        }
+        thread::spawn(move || found.kill().unwrap());
+        assert!(ours.stop(Signal::CONT, KILLED_WITHIN).unwrap());
+    }
 }

@@ -28,7 +28,7 @@ impl Servers {
             println!("those that already run");
             return Ok(Self { endpoints: servers::shared_endpoints_file(), _ours: None });
         }
-        let data = home.scratch("tests-")?;
+        let data = home.scratch("tests")?;
         let started = servers::start_all(&home, data.path(), &Kind::ONE_OF_EACH)?;
         let mut endpoints = Endpoints::default();
         started.iter().for_each(|one| one.enter(&mut endpoints));
