@@ -94,24 +94,27 @@ impl Home {
 
     /// A command that a server's user runs and that we wait for.
     pub(crate) fn command(&self, program: impl AsRef<Path>, user: User) -> Command {
-        let program = program.as_ref();
-        if !self.is_root || user == User::Ours {
-            return Command::new(program);
-        }
-        let mut command = Command::new("setpriv");
-        command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")]).arg("--clear-groups").arg(program);
-        command
+        self.with_privileges(program.as_ref(), user, &[])
     }
 
     /// A command that runs a server: unless servers outlive us, the kernel kills it when we end, however we do.
     pub(crate) fn server(&self, program: impl AsRef<Path>, user: User) -> Command {
-        if self.outlive_us {
-            return self.command(program, user);
+        let ends_with_us: &[&str] = if self.outlive_us { &[] } else { &["--pdeathsig", "KILL"] };
+        self.with_privileges(program.as_ref(), user, ends_with_us)
+    }
+
+    /// In one step: the kernel forgets about our death when a process changes its user.
+    fn with_privileges(&self, program: &Path, user: User, privileges: &[&str]) -> Command {
+        let becomes_nobody = self.is_root && user == User::NotRoot;
+        if !becomes_nobody && privileges.is_empty() {
+            return Command::new(program);
         }
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]);
-        let inner = self.command(program, user);
-        command.arg(inner.get_program()).args(inner.get_args());
+        command.args(privileges);
+        if becomes_nobody {
+            command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")]).arg("--clear-groups");
+        }
+        command.arg(program);
         command
     }
 

@@ -177,17 +177,29 @@ fn a_server_that_cannot_start_says_why() {
     assert!(format!("{error:#}").contains("unrecognized configuration parameter \"nonsense\""), "{error:#}");
 }
 
+/// Started by itself with this variable, the test below is the program that is killed.
+const VICTIM: &str = "ROOKERY_TEST_VICTIM";
+
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the test tells its second self what it is")]
 fn a_server_ends_with_the_program_that_started_it_however_that_ends() {
-    let programs = std::env::current_exe().unwrap();
-    let example = programs.parent().unwrap().parent().unwrap().join("examples/nats");
-    let mut program = Command::new(example).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(program.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let pid: u32 = line.split(' ').next().unwrap().parse().unwrap();
+    if std::env::var_os(VICTIM).is_some() {
+        let home = Home::open().unwrap();
+        let folder = home.scratch("victim").unwrap();
+        let postgres = Postgres::start(&home, folder.path(), &[]).unwrap();
+        println!("\nstarted {}", postgres.pid().unwrap());
+        std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
+        panic!("it was not killed");
+    }
+    let name = "tests::a_server_ends_with_the_program_that_started_it_however_that_ends";
+    let mut victim = Command::new(std::env::current_exe().unwrap());
+    victim.args(["--exact", name, "--nocapture"]).env(VICTIM, "1").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut victim = victim.spawn().unwrap();
+    let lines = BufReader::new(victim.stdout.take().unwrap()).lines();
+    let pid = lines.map(Result::unwrap).find_map(|line| line.strip_prefix("started ")?.parse::<u32>().ok()).unwrap();
     let is_alive = || Stat::of(pid).is_some_and(|stat| !stat.has_ended);
     assert!(is_alive());
-    program.kill().unwrap();
-    program.wait().unwrap();
+    victim.kill().unwrap();
+    victim.wait().unwrap();
     eventually("the server is gone", || !is_alive());
 }
