@@ -285,6 +285,7 @@ pub(crate) fn entries(conversation: ConversationId, events: &[Event]) -> Vec<Ent
         prev: seq(index),
         at: Timestamp::from_millis(1_700_000_000_000 + index as i64),
         payload: event.encode(),
+        trace: None,
     };
     events.iter().enumerate().map(entry).collect()
 }

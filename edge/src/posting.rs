@@ -127,7 +127,7 @@ impl Posting {
             return Ok(Begun { event, stored: std::future::ready(Ok(appended)).boxed() });
         }
         let payload = event.encode();
-        let receipt = self.stores.log.append(Append { conversation, id, payload: payload.clone() }).await?;
+        let receipt = self.stores.log.append(Append { conversation, id, payload: payload.clone(), trace: None }).await?;
         let timeline = self.stores.timeline.clone();
         let stored = async move {
             let appended = receipt.await?;
@@ -229,7 +229,7 @@ impl Posting {
 
     async fn append(&self, sender: UserId, conversation: ConversationId, body: Body) -> Result<Receipt, ApiError> {
         let event = Event { id: EventId::generate(self.stores.log.layout().region), sender, body };
-        Ok(self.stores.log.append(Append { conversation, id: event.id, payload: event.encode() }).await?)
+        Ok(self.stores.log.append(Append { conversation, id: event.id, payload: event.encode(), trace: None }).await?)
     }
 
     /// Whether an event with this id may have been stored so long ago that the log has forgotten its id. Half of

@@ -162,6 +162,7 @@ impl Load {
                 prev: std::mem::replace(&mut prev[place], seq),
                 at: Timestamp::from_millis(START_MILLIS + i64::try_from(seq).unwrap_or_default()),
                 payload: event.encode(),
+                trace: None,
             });
         }
         entries

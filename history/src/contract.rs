@@ -407,7 +407,7 @@ impl Room {
     fn add_payload(&mut self, payload: Bytes) -> u64 {
         let (prev, seq) = (self.seq, self.seq + 1);
         let position = Position { epoch: self.epoch, seq };
-        self.entries.push(Entry { conversation: self.conversation, position, prev, at: at(seq), payload });
+        self.entries.push(Entry { conversation: self.conversation, position, prev, at: at(seq), payload, trace: None });
         self.seq = seq;
         seq
     }

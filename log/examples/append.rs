@@ -59,7 +59,7 @@ async fn measure(log: &Arc<dyn Log>, in_flight: u64, duration: Duration, convers
                 let index = usize::try_from(number.wrapping_mul(7_919)).unwrap_or(0) % conversations.len();
                 let id = EventId::generate(Region::default());
                 let payload = vec![b'x'; PAYLOAD_BYTES].into();
-                let append = Append { conversation: conversations[index], id, payload };
+                let append = Append { conversation: conversations[index], id, payload, trace: None };
                 log.append(append).await.expect("it is taken").await.expect("it is stored");
                 micros.push(handed_over.elapsed().as_micros());
             }

@@ -48,7 +48,7 @@ async fn write(log: Arc<dyn Log>, conversation: ConversationId, until: Instant) 
         let id = EventId::generate(Region::default());
         let content = Content { text: "x".repeat(100), ..Content::default() };
         let payload: Bytes = Event { id, sender, body: Body::Message(content) }.encode();
-        log.append(Append { conversation, id, payload }).await?.await?;
+        log.append(Append { conversation, id, payload, trace: None }).await?.await?;
         appends += 1;
     }
     Ok(appends)

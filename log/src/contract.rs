@@ -26,6 +26,7 @@ macro_rules! suite {
                 prev_is_the_event_before_in_the_same_conversation
                 moments_do_not_decrease
                 a_payload_comes_back_byte_for_byte
+                a_trace_context_is_carried_to_all_who_read
                 a_payload_that_is_too_large_is_refused
                 a_resent_event_is_stored_once
                 an_event_sent_many_times_at_once_is_stored_once
@@ -93,7 +94,7 @@ pub(crate) fn user() -> UserId {
 /// A new event in the conversation. Its payload names its id.
 pub(crate) fn event(conversation: impl Into<ConversationId>) -> Append {
     let id = EventId::generate(Region::default());
-    Append { conversation: conversation.into(), id, payload: format!(r#"{{"id":"{id}"}}"#).into() }
+    Append { conversation: conversation.into(), id, payload: format!(r#"{{"id":"{id}"}}"#).into(), trace: None }
 }
 
 pub(crate) async fn append(log: &dyn Log, append: Append) -> Appended {

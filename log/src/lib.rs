@@ -19,7 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use types::{ConversationId, Entry, Epoch, EventId, GroupId, Position, Region, Timestamp, UserId};
+use types::{ConversationId, Entry, Epoch, EventId, GroupId, Position, Region, Timestamp, TraceContext, UserId};
 
 pub use feed::{Delivery, Feed, Topics};
 pub use service::{Request, Requests};
@@ -72,6 +72,8 @@ pub struct Append {
     pub id: EventId,
     /// The event's JSON, at most [`MAX_PAYLOAD_BYTES`].
     pub payload: Bytes,
+    /// The span that appends it, if its trace is recorded: carried beside the payload to whoever reads the event.
+    pub trace: Option<TraceContext>,
 }
 
 /// The largest payload, in bytes.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{ConversationId, Position, Timestamp};
+use crate::{ConversationId, Position, Timestamp, TraceContext};
 
 /// An event with its place in the log. The payload is the event's JSON exactly as it was appended: it is
 /// passed on by splicing its bytes and is never encoded again, so fields that this program does not know
@@ -19,4 +19,6 @@ pub struct Entry {
     pub at: Timestamp,
     /// The JSON of an [`crate::Event`].
     pub payload: Bytes,
+    /// The span that appended it, if its trace is recorded. The log carries it; history does not keep it.
+    pub trace: Option<TraceContext>,
 }

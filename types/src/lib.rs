@@ -9,6 +9,7 @@
 //! | [`entry`] | an event as the log has stored it |
 //! | [`notice`] | what one role tells the others, unstored |
 //! | [`timestamp`] | milliseconds since 1970, the one place where the clock is read |
+//! | [`trace`] | where a trace stands, as it travels beside an event |
 
 pub mod conversation;
 pub mod entry;
@@ -17,6 +18,7 @@ pub mod id;
 pub mod notice;
 pub mod position;
 pub mod timestamp;
+pub mod trace;
 
 pub use conversation::ConversationId;
 pub use entry::Entry;
@@ -25,3 +27,4 @@ pub use id::{AttachmentId, EventId, GroupId, Region, SessionId, UserId};
 pub use notice::Notice;
 pub use position::{Epoch, Position, Vector};
 pub use timestamp::Timestamp;
+pub use trace::TraceContext;

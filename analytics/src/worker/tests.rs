@@ -221,7 +221,7 @@ impl Scene {
     }
 
     async fn append(&self, conversation: ConversationId, id: EventId, payload: bytes::Bytes) -> log::Receipt {
-        self.log.append(Append { conversation, id, payload }).await.unwrap()
+        self.log.append(Append { conversation, id, payload, trace: None }).await.unwrap()
     }
 
     async fn wait_until_counted(&self) {

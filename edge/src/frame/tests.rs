@@ -18,6 +18,7 @@ fn entry(conversation: ConversationId, seq: u64, payload: String) -> Entry {
         prev: seq - 1,
         at: Timestamp::from_millis(1_769_852_000_125 + i64::try_from(seq).unwrap() / 3),
         payload: payload.into(),
+        trace: None,
     }
 }
 
@@ -124,6 +125,7 @@ fn the_room_that_is_reserved_for_a_frame_suffices() {
         prev: (1 << 53) - 2,
         at: Timestamp::MAX,
         payload: Bytes::from(vec![b'1'; 70_000]),
+        trace: None,
     };
     let burst = Burst::of([&largest].into_iter());
     assert!(burst.bytes.len() <= AROUND + 70_000, "{}", burst.bytes.len() - 70_000);

@@ -69,7 +69,7 @@ async fn serve_directory(log: Arc<dyn Log>, directory: Arc<dyn Directory>) {
             Err(refusal) => Answer::Refused(refusal),
         };
         for row in directory.outbox(1_000).await.unwrap() {
-            let append = Append { conversation: row.conversation, id: row.id, payload: row.payload };
+            let append = Append { conversation: row.conversation, id: row.id, payload: row.payload, trace: None };
             log.append(append).await.unwrap().await.unwrap();
             directory.relayed(&[row.id]).await.unwrap();
         }

@@ -170,7 +170,7 @@ async fn every_read_of_the_stores_is_as_if_all_were_stored(events: &[Event], sto
     let (partly, whole) = (open("partly").await, open("whole").await);
     let conversation = group();
     for event in events {
-        let append = log::Append { conversation, id: event.id, payload: event.encode() };
+        let append = log::Append { conversation, id: event.id, payload: event.encode(), trace: None };
         log.append(append).await.unwrap().await.unwrap();
     }
     let all = log.read(conversation, 0, 1_000).await.unwrap();

@@ -168,6 +168,7 @@ fn log(steps: &[Step], conversations: &[ConversationId], people: &[UserId]) -> V
             prev: std::mem::replace(&mut prev[step.conversation], seq),
             at: Timestamp::from_millis(millis),
             payload: payload(step, number, &ids, people[step.sender]),
+            trace: None,
         }
     };
     steps.iter().enumerate().map(entry).collect()

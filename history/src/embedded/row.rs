@@ -93,7 +93,7 @@ impl Row {
     /// The event as the log gave it.
     pub(super) fn into_entry(self, conversation: ConversationId, seq: u64) -> Entry {
         let Self { epoch, prev, at, payload, .. } = self;
-        Entry { conversation, position: Position { epoch, seq }, prev, at, payload }
+        Entry { conversation, position: Position { epoch, seq }, prev, at, payload, trace: None }
     }
 
     /// The message in its present state.

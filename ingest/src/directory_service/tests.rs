@@ -334,7 +334,7 @@ async fn chatter(stores: &Stores, conversation: ConversationId, count: usize) {
         let id = EventId::generate(Region::default());
         let sender = UserId::generate(Region::default());
         let payload = Event { id, sender, body: Body::Delete { message: id } }.encode();
-        receipts.push(stores.log.append(Append { conversation, id, payload }).await.unwrap());
+        receipts.push(stores.log.append(Append { conversation, id, payload, trace: None }).await.unwrap());
     }
     for stored in futures_util::future::join_all(receipts).await {
         stored.unwrap();
@@ -350,7 +350,7 @@ async fn events_of_a_crash_after_the_append_are_told_once_though_the_log_has_for
     let rows = stores.commit(&command).await.events;
     // The first two got into the log, and none out of the outbox.
     for row in &rows[..2] {
-        let append = Append { conversation: row.conversation, id: row.id, payload: row.payload.clone() };
+        let append = Append { conversation: row.conversation, id: row.id, payload: row.payload.clone(), trace: None };
         stores.log.append(append).await.unwrap().await.unwrap();
     }
     let bobs_seq = stores.log.heads(&[group.into()]).await.unwrap()[0].unwrap().position.seq;

@@ -94,7 +94,7 @@ mod tests {
             let sender = UserId::generate(Region::default());
             let payload = Event { id, sender, body: Body::MemberAdded { user: sender } }.encode();
             rows.push(OutboxRow { id, conversation, payload: payload.clone() });
-            receipts.push(log.append(Append { conversation, id, payload }).await.unwrap());
+            receipts.push(log.append(Append { conversation, id, payload, trace: None }).await.unwrap());
         }
         for stored in futures_util::future::join_all(receipts).await {
             stored.unwrap();

@@ -108,7 +108,7 @@ fn conversations() -> Vec<ConversationId> {
 fn message(conversation: ConversationId, text: &str) -> Append {
     let body = Body::Message(Content { text: text.into(), ..Content::default() });
     let (id, sender) = (EventId::generate(Region::default()), UserId::generate(Region::default()));
-    Append { conversation, id, payload: Event { id, sender, body }.encode() }
+    Append { conversation, id, payload: Event { id, sender, body }.encode(), trace: None }
 }
 
 fn everything() -> Page {
@@ -180,7 +180,7 @@ async fn an_event_that_cannot_be_read_stops_nothing() {
     let worker = stores.start();
     stores.append(&[conversation], 1).await;
     let garbage =
-        Append { conversation, id: EventId::generate(Region::default()), payload: Bytes::from_static(b"{no JSON") };
+        Append { conversation, id: EventId::generate(Region::default()), payload: Bytes::from_static(b"{no JSON"), trace: None };
     stores.log.append(garbage).await.unwrap().await.unwrap();
     let last = stores.append(&[conversation], 1).await;
     stores.stored(last).await;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use types::{ConversationId, GroupId};
+use types::{ConversationId, Entry, GroupId, TraceContext};
 
-use super::{INGEST, Open, append, event, group, hand_over, is_unavailable, seqs, soon, user};
+use super::{INGEST, Open, append, event, group, hand_over, is_unavailable, next_batch, seqs, soon, user};
 use crate::{Append, Appended, Delivery, Error, Head, MAX_PAYLOAD_BYTES, Topic};
 
 pub(crate) async fn every_event_has_a_later_position_than_the_one_before(open: &Open) {
@@ -85,6 +85,36 @@ pub(crate) async fn a_payload_comes_back_byte_for_byte(open: &Open) {
     let entries = log.read(conversation.into(), 0, 10).await.unwrap();
     let stored: Vec<Bytes> = entries.into_iter().map(|entry| entry.payload).collect();
     assert_eq!(stored, payloads);
+}
+
+pub(crate) async fn a_trace_context_is_carried_to_all_who_read(open: &Open) {
+    let log = open().await;
+    let conversation = group();
+    let mut feed = log.feed().await.unwrap();
+    feed.topics().subscribe(Topic::Group(conversation)).await.unwrap();
+    let context = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
+    let traces = [Some(context), None, Some(context)];
+    for trace in traces {
+        append(&*log, Append { trace, ..event(conversation) }).await;
+    }
+    let mut delivered = Vec::new();
+    while delivered.len() < traces.len() {
+        let batch = next_batch(&mut feed, 10).await.into_iter();
+        delivered.extend(batch.filter_map(|delivery| match delivery {
+            Delivery::Event { entry, .. } => Some(entry.trace),
+            _ => None,
+        }));
+    }
+    assert_eq!(delivered, traces);
+    assert_eq!(traces_of(&soon(log.fetch(INGEST, 10)).await.unwrap()), traces);
+    log.close().await;
+    drop((log, feed));
+    let log = open().await;
+    assert_eq!(traces_of(&log.read(conversation.into(), 0, 10).await.unwrap()), traces);
+}
+
+fn traces_of(entries: &[Entry]) -> Vec<Option<TraceContext>> {
+    entries.iter().map(|entry| entry.trace).collect()
 }
 
 pub(crate) async fn a_payload_that_is_too_large_is_refused(open: &Open) {

@@ -134,7 +134,7 @@ impl Committer {
         if let Some(reason) = &self.broken {
             return Err(Error::Unavailable(reason.clone()));
         }
-        let Append { conversation, id, payload } = append;
+        let Append { conversation, id, payload, trace } = append;
         if let Some(index) = self.staged.index_of.get(&id) {
             return Ok(Outcome::Entry { index: *index, duplicate: true });
         }
@@ -145,12 +145,12 @@ impl Committer {
         let index = self.staged.entries.len();
         let seq = self.shard.tail.last_seq() + 1 + index as u64;
         let at = self.last_at;
-        self.store.put_entry(batch, seq, &Record { prev, at, id, conversation, payload: &payload });
+        self.store.put_entry(batch, seq, &Record { prev, at, id, conversation, payload: &payload, trace });
         self.staged.heads.insert(conversation, Head { seq, at });
         self.staged.ids.push(id);
         self.staged.index_of.insert(id, index);
         let position = Position { epoch: self.store.layout.epoch, seq };
-        self.staged.entries.push(Entry { conversation, position, prev, at, payload });
+        self.staged.entries.push(Entry { conversation, position, prev, at, payload, trace });
         Ok(Outcome::Entry { index, duplicate: false })
     }
 

@@ -1,7 +1,7 @@
 //! What lies on disk: every key, and the record of an event.
 
 use bytes::Bytes;
-use types::{ConversationId, Entry, Epoch, EventId, Position, Timestamp};
+use types::{ConversationId, Entry, Epoch, EventId, Position, Timestamp, TraceContext};
 
 use crate::{Error, Result};
 
@@ -168,7 +168,7 @@ impl Head {
 }
 
 /// An event as it is stored: `prev` (8 bytes), `at` (8 bytes), the event's id (16 bytes), the conversation's
-/// key, the payload.
+/// key, the payload; and last, when the highest bit of `prev` is set, its trace context (25 bytes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Record<'a> {
     pub(crate) prev: u64,
@@ -176,26 +176,37 @@ pub(crate) struct Record<'a> {
     pub(crate) id: EventId,
     pub(crate) conversation: ConversationId,
     pub(crate) payload: &'a [u8],
+    pub(crate) trace: Option<TraceContext>,
 }
+
+/// Set in a stored `prev` when a trace context stands behind the payload. Sequence numbers never come so far.
+const IS_TRACED: u64 = 1 << 63;
 
 impl<'a> Record<'a> {
     /// Writes the record over `bytes`.
     pub(crate) fn write(&self, bytes: &mut Vec<u8>) {
         bytes.clear();
-        bytes.extend_from_slice(&self.prev.to_be_bytes());
+        let is_traced = if self.trace.is_some() { IS_TRACED } else { 0 };
+        bytes.extend_from_slice(&(self.prev | is_traced).to_be_bytes());
         bytes.extend_from_slice(&self.at.as_millis().to_be_bytes());
         bytes.extend_from_slice(self.id.as_bytes());
         self.conversation.write_key(bytes);
         bytes.extend_from_slice(self.payload);
+        bytes.extend(self.trace.iter().flat_map(TraceContext::to_bytes));
     }
 
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self> {
         let mut reader = Reader { rest: bytes, what: "a record" };
-        let prev = reader.u64()?;
+        let (prev, is_traced) = split_flag(reader.u64()?);
         let at = reader.timestamp()?;
         let id = EventId::from_bytes(reader.take()?).map_err(|_| reader.damaged())?;
-        let (conversation, payload) = ConversationId::split_key(reader.rest).map_err(|_| reader.damaged())?;
-        Ok(Self { prev, at, id, conversation, payload })
+        let (conversation, rest) = ConversationId::split_key(reader.rest).map_err(|_| reader.damaged())?;
+        if !is_traced {
+            return Ok(Self { prev, at, id, conversation, payload: rest, trace: None });
+        }
+        let (payload, trace) = rest.split_last_chunk().ok_or_else(|| reader.damaged())?;
+        let trace = TraceContext::from_bytes(trace).map_err(|_| reader.damaged())?;
+        Ok(Self { prev, at, id, conversation, payload, trace: Some(trace) })
     }
 
     /// The event at `seq`, in a copy of its own.
@@ -206,8 +217,13 @@ impl<'a> Record<'a> {
             prev: self.prev,
             at: self.at,
             payload: Bytes::copy_from_slice(self.payload),
+            trace: self.trace,
         }
     }
+}
+
+fn split_flag(prev: u64) -> (u64, bool) {
+    (prev & !IS_TRACED, prev & IS_TRACED != 0)
 }
 
 /// Reads fields off the front.
@@ -260,6 +276,13 @@ mod tests {
         ]
     }
 
+    fn trace() -> impl Strategy<Value = Option<TraceContext>> {
+        let context = |(trace, span, flags): (u128, u64, u8)| {
+            TraceContext::new(trace.to_be_bytes(), span.to_be_bytes(), flags).unwrap()
+        };
+        proptest::option::of((1_u128.., 1_u64.., any::<u8>()).prop_map(context))
+    }
+
     fn timestamp() -> impl Strategy<Value = Timestamp> {
         (0..=Timestamp::MAX.as_millis()).prop_map(Timestamp::from_millis)
     }
@@ -267,10 +290,11 @@ mod tests {
     proptest! {
         #[test]
         fn a_record_survives_its_bytes(
-            prev in any::<u64>(), at in timestamp(), id in uuid(), conversation in conversation(), payload in any::<Vec<u8>>(),
+            (prev, at) in (0_u64..1 << 53, timestamp()), id in uuid(), conversation in conversation(),
+            payload in any::<Vec<u8>>(), trace in trace(),
         ) {
             let id = EventId::from_bytes(id).unwrap();
-            let record = Record { prev, at, id, conversation, payload: &payload };
+            let record = Record { prev, at, id, conversation, payload: &payload, trace };
             let mut bytes = b"left over".to_vec();
             record.write(&mut bytes);
             assert_eq!(Record::read(&bytes).unwrap(), record);

@@ -267,7 +267,7 @@ impl Store {
     pub(crate) fn append_for_test(&self, seq: u64, at: types::Timestamp, conversation: ConversationId) {
         let id = EventId::generate(self.layout.region);
         let mut batch = self.batch(1);
-        self.put_entry(&mut batch, seq, &Record { prev: 0, at, id, conversation, payload: b"{}" });
+        self.put_entry(&mut batch, seq, &Record { prev: 0, at, id, conversation, payload: b"{}", trace: None });
         self.commit_durably(batch).unwrap();
     }
 

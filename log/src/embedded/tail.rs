@@ -248,6 +248,7 @@ mod tests {
             prev: seq - 1,
             at: Timestamp::default(),
             payload: Bytes::from_static(b"{}"),
+            trace: None,
         };
         seqs.map(entry).collect()
     }

@@ -61,6 +61,7 @@ fn burst(conversation: ConversationId, seqs: &[u64]) -> Burst {
             prev: seq - 1,
             at: Timestamp::default(),
             payload: "{}".into(),
+            trace: None,
         })
         .collect();
     Burst::of(entries.iter())

@@ -73,7 +73,7 @@ async fn a_notice_that_comes_before_the_removal_itself_lets_nothing_through_and_
     world.log.notify(log::Topic::Directory, notice.encode()).await.unwrap();
     world.say(&ada, room, "before the removal stands in the log").await;
     for row in outcome.events {
-        let append = log::Append { conversation: row.conversation, id: row.id, payload: row.payload };
+        let append = log::Append { conversation: row.conversation, id: row.id, payload: row.payload, trace: None };
         world.log.append(append).await.unwrap().await.unwrap();
     }
     world.say(&ada, room, "secret").await;

@@ -101,7 +101,7 @@ async fn append_until_killed(folder: &Path) {
         writers.spawn(async move {
             loop {
                 let id = EventId::generate(region);
-                let append = Append { conversation, id, payload: payload(id) };
+                let append = Append { conversation, id, payload: payload(id), trace: None };
                 let Appended { position, .. } = log.append(append).await.unwrap().await.unwrap();
                 let line = format!("acked {conversation} {id} {}.\n", position.seq);
                 std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
@@ -141,7 +141,7 @@ async fn check(folder: &Path, acked: &[Acked], lately: &[Acked]) {
         assert!(read.iter().eq(entries.iter().filter(|entry| entry.conversation == **conversation)));
     }
     for Acked { conversation, id, seq } in lately.iter().rev().take(100) {
-        let append = Append { conversation: *conversation, id: *id, payload: payload(*id) };
+        let append = Append { conversation: *conversation, id: *id, payload: payload(*id), trace: None };
         let again = log.append(append).await.unwrap().await.unwrap();
         assert!(again.duplicate);
         assert_eq!(again.position.seq, *seq);
