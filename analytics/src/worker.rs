@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{Consumer, Log};
+use log::{Consumer, Log, trace};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -159,7 +159,11 @@ impl Shard {
             return Ok(());
         }
         if batch.after_seq < batch.through_seq {
-            self.analytics.record(batch.range(self.consumer.shard)).await?;
+            let recorded = self.analytics.record(batch.range(self.consumer.shard)).await;
+            if recorded.is_err() {
+                batch.spans.iter().for_each(trace::fail);
+            }
+            recorded?;
             metrics::counter!("rookery_analytics_facts_total").increment(batch.facts.len() as u64);
         }
         Ok(self.log.ack(self.consumer, batch.through_seq).await?)
@@ -198,15 +202,18 @@ struct Batch {
     /// Events that were read, whether they are facts, or recorded already.
     events: u64,
     facts: Vec<Fact>,
+    /// One of each event whose trace is recorded: from when it was read until the batch is recorded.
+    spans: Vec<tracing::Span>,
 }
 
 impl Batch {
     fn after(seq: u64) -> Self {
-        Self { after_seq: seq, through_seq: seq, events: 0, facts: Vec::new() }
+        Self { after_seq: seq, through_seq: seq, events: 0, facts: Vec::new(), spans: Vec::new() }
     }
 
     fn push(&mut self, entries: &[Entry]) {
         self.events += entries.len() as u64;
+        self.spans.extend(trace::follow_all(entries, span));
         for entry in entries {
             // What is not beyond the range's end was recorded before and is given again.
             if entry.position.seq > self.through_seq {
@@ -219,6 +226,15 @@ impl Batch {
     fn range(&self, shard: u16) -> Range<'_> {
         Range { shard, after_seq: self.after_seq, through_seq: self.through_seq, facts: &self.facts }
     }
+}
+
+fn span(entry: &Entry) -> tracing::Span {
+    log::trace_span!(
+        "analytics.record",
+        otel.kind = "consumer",
+        conversation.kind = entry.conversation.kind(),
+        seq = entry.position.seq
+    )
 }
 
 /// The fact in an event, if it is a message. An event that cannot be read is passed over, for it would be no

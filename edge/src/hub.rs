@@ -10,6 +10,7 @@ mod dispatch;
 pub(crate) mod outbox;
 mod progress;
 pub(crate) mod room;
+mod traced;
 mod wheel;
 
 use std::sync::Arc;

@@ -6,11 +6,16 @@ use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use tracing::Instrument;
-use types::{EventId, Region};
+use log::trace;
+use tracing::{Instrument, Span, field};
+use types::{EventId, Region, TraceContext};
 
 /// Names a request, for those who look for it in the log. A client may choose the name.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Where the caller stands in a trace, as W3C Trace Context says it.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Routes without spans; `none` is what no route matches.
+const UNTRACED: [&str; 4] = ["none", "/healthz", "/readyz", "/metrics"];
 /// The longest name that a client may give, in bytes.
 const MAX_ID_BYTES: usize = 64;
 
@@ -22,10 +27,15 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
     // The route and not the path: so there are few, and they hold no ids.
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let span = tracing::debug_span!("request", method, route, id = id.to_str().unwrap_or_default());
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let traced = trace_of(method, &route, request.headers());
+    let mut response = next.run(request).instrument(span.clone()).instrument(traced.clone()).await;
 
     let elapsed = started.elapsed();
     let status = response.status();
+    traced.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        trace::fail(&traced);
+    }
     let labels = [("method", method.to_owned()), ("route", route), ("status", status.as_str().to_owned())];
     metrics::counter!("http_requests_total", &labels).increment(1);
     metrics::histogram!("http_request_duration_seconds", &labels[..2]).record(elapsed.as_secs_f64());
@@ -39,6 +49,31 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
     });
     response.headers_mut().insert(REQUEST_ID, id);
     response
+}
+
+/// The request's part of a trace, below the caller's span if it names one. What is asked for all the time, by machines, has
+/// none.
+fn trace_of(method: &'static str, route: &str, headers: &HeaderMap) -> Span {
+    if UNTRACED.contains(&route) {
+        return Span::none();
+    }
+    let span = log::trace_span!(
+        "request",
+        otel.kind = "server",
+        otel.name = field::Empty,
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = field::Empty
+    );
+    if span.is_disabled() {
+        return span;
+    }
+    span.record("otel.name", format!("{method} {route}"));
+    let parent = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
+    if let Some(parent) = parent.and_then(|text| text.parse::<TraceContext>().ok()) {
+        trace::follow(&span, parent);
+    }
+    span
 }
 
 /// Methods as labels: a client may invent others.

@@ -11,11 +11,13 @@ mod content;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use directory::{Directory, MemberRole};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use history::{History, Message};
-use log::{Append, Appended, Log, Receipt};
+use log::{Append, Appended, Log, Receipt, trace};
+use tracing::{Instrument, Span};
 use types::{Body, Content, ConversationId, Entry, Event, EventId, Notice, Timestamp, UserId};
 
 use crate::ApiError;
@@ -112,6 +114,17 @@ impl Posting {
         conversation: ConversationId,
         draft: Draft,
     ) -> Result<Begun, ApiError> {
+        let span = log::trace_span!("send", conversation.kind = conversation.kind(), event = tracing::field::Empty);
+        if span.is_disabled() {
+            return self.hand_over(sender, conversation, draft).await;
+        }
+        let begun = self.hand_over(sender, conversation, draft).instrument(span.clone()).await;
+        let Begun { event, stored } = begun.inspect_err(|_| trace::fail(&span))?;
+        span.record("event", tracing::field::display(event.id));
+        Ok(Begun { event, stored: until_stored(stored, span) })
+    }
+
+    async fn hand_over(&self, sender: UserId, conversation: ConversationId, draft: Draft) -> Result<Begun, ApiError> {
         content::check(&draft.content, self.text_characters)?;
         self.stores.membership.require(sender, conversation).await?;
         let now = Timestamp::now();
@@ -127,7 +140,7 @@ impl Posting {
             return Ok(Begun { event, stored: std::future::ready(Ok(appended)).boxed() });
         }
         let payload = event.encode();
-        let receipt = self.stores.log.append(Append { conversation, id, payload: payload.clone(), trace: None }).await?;
+        let receipt = self.append_to_log(conversation, id, payload.clone()).await?;
         let timeline = self.stores.timeline.clone();
         let stored = async move {
             let appended = receipt.await?;
@@ -229,7 +242,20 @@ impl Posting {
 
     async fn append(&self, sender: UserId, conversation: ConversationId, body: Body) -> Result<Receipt, ApiError> {
         let event = Event { id: EventId::generate(self.stores.log.layout().region), sender, body };
-        Ok(self.stores.log.append(Append { conversation, id: event.id, payload: event.encode(), trace: None }).await?)
+        Ok(self.append_to_log(conversation, event.id, event.encode()).await?)
+    }
+
+    /// Hands an event to the log, under a span that lasts until it is stored.
+    async fn append_to_log(&self, conversation: ConversationId, id: EventId, payload: Bytes) -> log::Result<Receipt> {
+        let conversation_kind = conversation.kind();
+        let span =
+            log::trace_span!("append", otel.kind = "producer", conversation.kind = conversation_kind, event = %id);
+        let trace = trace::context_of(&span);
+        let receipt = self.stores.log.append(Append { conversation, id, payload, trace }).await;
+        if span.is_disabled() {
+            return receipt;
+        }
+        Ok(until_stored(receipt.inspect_err(|_| trace::fail(&span))?, span))
     }
 
     /// Whether an event with this id may have been stored so long ago that the log has forgotten its id. Half of
@@ -239,6 +265,14 @@ impl Posting {
         let young = (window / 2).min(window.saturating_sub(CLOCK_SKEW));
         id.born_at() < now.minus(young)
     }
+}
+
+/// The same answer, and a span that ends with it.
+fn until_stored<E: Send + 'static>(
+    stored: BoxFuture<'static, Result<Appended, E>>,
+    span: Span,
+) -> BoxFuture<'static, Result<Appended, E>> {
+    async move { stored.await.inspect_err(|_| trace::fail(&span)) }.boxed()
 }
 
 /// An id from the future would be remembered for too short a time.

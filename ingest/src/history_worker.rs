@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use history::History;
-use log::{Consumer, Log};
+use log::{Consumer, Log, trace};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use types::Entry;
 
 use crate::{Error, Result, until_first_error};
 
@@ -77,7 +78,7 @@ impl Shard {
         while let Some(fetched) = self.stop.run_until_cancelled(self.log.fetch(self.consumer, BATCH_EVENTS)).await {
             let (entries, began) = (fetched?, Instant::now());
             let Some(last) = entries.last() else { continue };
-            self.history.store(&entries).await?;
+            self.store(&entries).await?;
             self.log.ack(self.consumer, last.position.seq).await?;
             self.report(entries.len(), began).await;
             failures.end(self.consumer.shard);
@@ -86,6 +87,25 @@ impl Shard {
             }
         }
         Ok(())
+    }
+
+    /// Stores a batch, with a span of each event whose trace is recorded.
+    async fn store(&self, entries: &[Entry]) -> Result<()> {
+        let events = entries.len();
+        let spans = trace::follow_all(entries, |entry| {
+            log::trace_span!(
+                "ingest.store",
+                otel.kind = "consumer",
+                conversation.kind = entry.conversation.kind(),
+                seq = entry.position.seq,
+                batch.events = events
+            )
+        });
+        let stored = self.history.store(entries).await;
+        if stored.is_err() {
+            spans.iter().for_each(trace::fail);
+        }
+        Ok(stored?)
     }
 
     async fn report(&self, events: usize, began: Instant) {

@@ -11,6 +11,7 @@ mod contract;
 mod embedded;
 mod feed;
 mod service;
+pub mod trace;
 
 use std::path::PathBuf;
 use std::sync::Arc;

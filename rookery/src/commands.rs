@@ -7,10 +7,10 @@ use crate::args::GrantedRole;
 use crate::config::Config;
 use crate::stores;
 
-/// `rookery config`: prints the effective configuration as TOML.
+/// `rookery config`: prints the effective configuration as TOML, without secrets.
 #[expect(clippy::print_stdout, reason = "printing is what this command is for")]
 pub fn print_config(config: &Config) {
-    print!("{}", config.to_toml());
+    print!("{}", config.without_secrets().to_toml());
 }
 
 /// `rookery migrate`: brings every store to the present schema, as opening it does.

@@ -21,7 +21,7 @@ pub struct Config {
     pub data: PathBuf,
     /// How long a graceful end may take, in seconds. Whoever is not done then is cut off.
     pub shutdown_seconds: u32,
-    /// Logs.
+    /// Logs and traces.
     pub telemetry: crate::telemetry::Config,
     /// Health and metrics of a process without an edge.
     pub operations: crate::operations::Config,
@@ -63,6 +63,20 @@ impl Config {
         toml::to_string(self).unwrap_or_else(|error| unreachable!("strings, numbers and tables have TOML: {error}"))
     }
 }
+
+impl Config {
+    /// This configuration as it may be shown.
+    #[must_use]
+    pub fn without_secrets(&self) -> Self {
+        let mut shown = self.clone();
+        let headers = shown.telemetry.otlp.iter_mut().flat_map(|otlp| otlp.headers.values_mut());
+        headers.for_each(|value| HIDDEN.clone_into(value));
+        shown
+    }
+}
+
+/// What stands for a secret.
+const HIDDEN: &str = "(hidden)";
 
 /// The file that is read when none is named, if it is there.
 const DEFAULT_FILE: &str = "rookery.toml";
@@ -191,6 +205,15 @@ mod tests {
         let config = effective("[log]\nretention_hours = 7".parse().unwrap()).unwrap();
         let log::Config::Embedded { retention_hours, duplicate_window_seconds, .. } = config.log;
         assert_eq!((retention_hours, duplicate_window_seconds), (7, 120));
+    }
+
+    #[test]
+    fn a_collectors_headers_are_not_shown() {
+        let file = "[telemetry.otlp]\nendpoint = \"http://127.0.0.1:4318\"\nsample_ratio = 0.1\nheaders = { key = \"secret\" }";
+        let config = effective(file.parse().unwrap()).unwrap();
+        assert!(config.to_toml().contains("secret"));
+        let shown = config.without_secrets().to_toml();
+        assert!(shown.contains("key = \"(hidden)\"") && !shown.contains("secret"), "{shown}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`args`] | the command line |
 //! | [`config`] | defaults < `rookery.toml` < environment < command line |
-//! | [`telemetry`] | logs and metrics |
+//! | [`telemetry`] | logs, metrics and traces |
 //! | [`stores`] | opens what stands behind the five seams |
 //! | [`roles`] | runs any set of roles until told to stop |
 //! | [`operations`] | health and metrics of a process without an edge |
@@ -42,6 +42,8 @@ pub fn main(args: Args) -> anyhow::Result<()> {
         Some(Command::Analytics) => BTreeSet::from([Role::Analytics]),
         None => Role::ALL.into(),
     };
-    telemetry::init(&config.telemetry)?;
-    runtime.block_on(roles::serve(config, roles))
+    let telemetry = telemetry::init(&config.telemetry, &roles)?;
+    let ended = runtime.block_on(roles::serve(config, roles));
+    telemetry.end();
+    ended
 }

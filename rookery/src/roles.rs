@@ -27,6 +27,16 @@ pub enum Role {
 impl Role {
     /// Every role.
     pub const ALL: [Self; 3] = [Self::Edge, Self::Ingest, Self::Analytics];
+
+    /// What the role is called, as on the command line.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Edge => "edge",
+            Self::Ingest => "ingest",
+            Self::Analytics => "analytics",
+        }
+    }
 }
 
 /// Runs the roles until SIGTERM or SIGINT, then ends them gracefully.

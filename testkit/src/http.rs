@@ -17,6 +17,8 @@ pub struct Client {
     user: Value,
     token: Option<String>,
     refresh_token: Option<String>,
+    /// Sent with every request.
+    headers: Vec<(String, String)>,
 }
 
 /// What came back.
@@ -57,7 +59,14 @@ impl Client {
     /// A stranger to the edge at this address.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, http: reqwest::Client::new(), user: Value::Null, token: None, refresh_token: None }
+        Self {
+            address,
+            http: reqwest::Client::new(),
+            user: Value::Null,
+            token: None,
+            refresh_token: None,
+            headers: Vec::new(),
+        }
     }
 
     /// The address of the edge.
@@ -102,6 +111,14 @@ impl Client {
     #[must_use]
     pub fn with_token(&self, token: Option<&str>) -> Self {
         Self { token: token.map(str::to_owned), ..self.clone() }
+    }
+
+    /// This client with one more header in each of its requests.
+    #[must_use]
+    pub fn with_header(&self, name: &str, value: &str) -> Self {
+        let mut client = self.clone();
+        client.headers.push((name.to_owned(), value.to_owned()));
+        client
     }
 
     /// The user's id.
@@ -164,6 +181,9 @@ impl Client {
         let mut request = self.http.request(method, format!("http://{}{path}", self.address));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
         }
         if let Some(body) = body {
             request = request.header(header::CONTENT_TYPE, content_type).body(body);

@@ -1,9 +1,11 @@
 //! The real program as a process of its own, to be killed.
 
+use std::fs::File;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use rookery::config::Config;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
@@ -13,6 +15,7 @@ use crate::Client;
 pub struct Process {
     child: Child,
     address: SocketAddr,
+    log: PathBuf,
     /// Kept open: a program whose output nobody reads would fail to print.
     _output: BufReader<ChildStdout>,
 }
@@ -21,13 +24,26 @@ impl Process {
     /// Starts every role on this folder with a test's configuration, at a free port, and waits until it is
     /// ready. `program` is the path of the binary.
     pub async fn start(program: &str, data: &Path) -> Self {
+        Self::run(program, data, &crate::config(data), Stdio::inherit()).await
+    }
+
+    /// The same with a configuration that differs from a test's usual one. What it logs goes to a file: see
+    /// [`Process::log`].
+    pub async fn start_with(program: &str, data: &Path, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = crate::config(data);
+        change(&mut config);
+        let log = File::create(data.with_extension("log")).expect("a file for its log");
+        Self::run(program, data, &config, log.into()).await
+    }
+
+    async fn run(program: &str, data: &Path, config: &Config, log: Stdio) -> Self {
         let file = data.with_extension("toml");
-        let config = crate::config(data);
         std::fs::write(&file, config.to_toml()).expect("the configuration can be written");
         let mut child = Command::new(program)
             .arg("--config")
             .arg(&file)
             .stdout(Stdio::piped())
+            .stderr(log)
             .kill_on_drop(true)
             .spawn()
             .expect("the program starts");
@@ -40,7 +56,7 @@ impl Process {
                 break address.parse().expect("it prints an address");
             }
         };
-        let process = Self { child, address, _output: output };
+        let process = Self { child, address, log: data.with_extension("log"), _output: output };
         let client = process.client();
         crate::eventually("the program is ready", || async { client.get("/readyz").await.is(200).then_some(()) }).await;
         process
@@ -50,6 +66,12 @@ impl Process {
     #[must_use]
     pub fn client(&self) -> Client {
         Client::new(self.address)
+    }
+
+    /// What it has logged so far; nothing unless it was started with [`Process::start_with`].
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// SIGKILL: nothing is flushed, nobody is told.

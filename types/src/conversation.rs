@@ -45,6 +45,15 @@ impl ConversationId {
         Self::Direct(one.min(other), one.max(other))
     }
 
+    /// `group` or `direct`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Group(_) => "group",
+            Self::Direct(..) => "direct",
+        }
+    }
+
     /// The region whose log orders this conversation: the group's, or the first user's.
     #[must_use]
     pub fn home(&self) -> Region {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use types::{Body, ConversationId, Entry, Event, Notice};
 
 use super::Hub;
+use super::traced::Traced;
 use crate::frame::{self, Burst};
 
 /// Deliveries that are read at a time.
@@ -38,6 +39,7 @@ struct Gathered {
     groups: Vec<(Topic, Vec<Entry>)>,
     index: HashMap<(Topic, ConversationId), usize>,
     bytes: usize,
+    traced: Traced,
 }
 
 impl Dispatcher {
@@ -157,9 +159,11 @@ impl Dispatcher {
             let receivers = room.each(|connection| {
                 connection.outbox.deliver(first.conversation, &burst);
             });
+            self.gathered.traced.note(&entries, receivers);
             self.deliveries.increment((receivers * entries.len()) as u64);
             self.bytes.increment((receivers * burst.bytes.len()) as u64);
         }
+        self.gathered.traced.end();
         self.gathered.index.clear();
         self.gathered.bytes = 0;
     }
@@ -168,6 +172,7 @@ impl Dispatcher {
 impl Gathered {
     fn add(&mut self, topic: Topic, entry: Entry) {
         self.bytes += entry.payload.len();
+        self.traced.begin(&entry);
         let next = self.groups.len();
         let index = *self.index.entry((topic, entry.conversation)).or_insert(next);
         match self.groups.get_mut(index) {

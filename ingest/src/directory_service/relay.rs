@@ -135,7 +135,8 @@ impl Relay {
                 receipts.push(future::ready(Ok(*seq)).boxed());
                 continue;
             }
-            let append = Append { conversation: row.conversation, id: row.id, payload: row.payload.clone(), trace: None };
+            let append =
+                Append { conversation: row.conversation, id: row.id, payload: row.payload.clone(), trace: None };
             receipts.push(match self.log.append(append).await {
                 Ok(receipt) => receipt.map_ok(|appended| appended.position.seq).boxed(),
                 Err(error) => future::ready(Err(error)).boxed(),

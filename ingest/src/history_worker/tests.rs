@@ -179,8 +179,12 @@ async fn an_event_that_cannot_be_read_stops_nothing() {
     let (stores, conversation) = (Stores::new(&[]).await, conversations()[0]);
     let worker = stores.start();
     stores.append(&[conversation], 1).await;
-    let garbage =
-        Append { conversation, id: EventId::generate(Region::default()), payload: Bytes::from_static(b"{no JSON"), trace: None };
+    let garbage = Append {
+        conversation,
+        id: EventId::generate(Region::default()),
+        payload: Bytes::from_static(b"{no JSON"),
+        trace: None,
+    };
     stores.log.append(garbage).await.unwrap().await.unwrap();
     let last = stores.append(&[conversation], 1).await;
     stores.stored(last).await;

@@ -120,7 +120,8 @@ impl World {
     pub(super) async fn command(&self, command: &Command) {
         let outcome = self.directory.execute(command).await.unwrap().unwrap();
         for row in outcome.events {
-            let append = Append { conversation: row.conversation, id: row.id, payload: row.payload.clone(), trace: None };
+            let append =
+                Append { conversation: row.conversation, id: row.id, payload: row.payload.clone(), trace: None };
             let appended = self.log.append(append).await.unwrap().await.unwrap();
             let ConversationId::Group(group) = row.conversation else { continue };
             let (user, notice) = match Event::decode(&row.payload).unwrap().body {
