@@ -3,25 +3,31 @@
 //! Edges read; every write is a [`Command`] that the directory service (in ingest) carries out in one
 //! transaction, together with outbox rows that then become events of the log.
 //!
-//! Embedded: on SQLite. Every implementation passes the suite in `contract.rs`.
+//! Embedded: on SQLite. In a cluster: on Postgres. Every implementation passes the suite in `contract.rs`.
 
 mod command;
 #[cfg(test)]
 mod contract;
+mod lease;
+mod postgres;
 mod record;
 mod service;
+mod sql;
 mod sqlite;
+mod version;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use types::{AttachmentId, EventId, GroupId, SessionId, Timestamp, UserId};
+use types::{AttachmentId, EventId, GroupId, Secret, SessionId, Timestamp, UserId};
 
 pub use command::{Command, NewSession, NewUser, Outcome, Refusal, SecretHash};
+pub use lease::Lease;
 pub use record::{Attachment, Credentials, Group, Member, MemberRole, OutboxRow, Role, Session, User};
 pub use service::{Answer, SERVICE};
+pub use version::Version;
 
 /// Which directory, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +38,21 @@ pub enum Config {
         /// The file; made when missing. Relative to the data folder.
         path: PathBuf,
     },
+    /// A Postgres server, 16 or later, shared by all processes. `migrate` brings its schema up to date.
+    Postgres {
+        /// Of the primary: `postgres://user:password@host:5432/database?sslmode=verify-full`.
+        url: Secret,
+        /// Of a streaming replica, or of several behind one address. Reads go there.
+        #[serde(default)]
+        replica_url: Option<Secret>,
+        /// Connections of one process to each server, at most; the relay of the outbox has one more.
+        #[serde(default = "default_max_connections")]
+        max_connections: u32,
+    },
+}
+
+fn default_max_connections() -> u32 {
+    16
 }
 
 impl Default for Config {
@@ -69,7 +90,20 @@ pub trait Directory: Send + Sync + 'static {
     /// and content as one before, whatever its time, changes nothing and gives its records as they now are.
     async fn execute(&self, command: &Command) -> Result<std::result::Result<Outcome, Refusal>>;
 
-    /// Outbox rows that are not yet relayed, oldest first, at most `limit`.
+    /// A version of the directory that has everything in it that was carried out before the call.
+    async fn version(&self) -> Result<Version>;
+
+    /// Has every read that begins after the call give the state at `version` or a later one, even where reads
+    /// come from a copy that lags behind. Who had a command carried out by another process calls it with the
+    /// version in the answer.
+    fn catch_up(&self, version: Version);
+
+    /// The right to relay the outbox; `None` while another has it. It is given back when it is dropped, and
+    /// within 10 seconds when the process or its machine dies.
+    async fn lease(&self) -> Result<Option<Lease>>;
+
+    /// Outbox rows that are not yet relayed, oldest first, at most `limit`. Of one conversation none is ever
+    /// missing before another one.
     async fn outbox(&self, limit: usize) -> Result<Vec<OutboxRow>>;
 
     /// Takes rows out of the outbox: they are in the log.
@@ -111,13 +145,30 @@ pub trait Directory: Send + Sync + 'static {
     async fn attachment(&self, id: AttachmentId) -> Result<Option<Attachment>>;
 }
 
-/// Opens the directory that `config` names and brings its schema up to date. Relative paths are below
-/// `data_dir`.
+/// Opens the directory that `config` names. Relative paths are below `data_dir`. An embedded one is brought to
+/// the present schema. A shared one is left as it is: a newer schema is accepted, so that the processes of the
+/// previous version run on while a cluster is upgraded.
 ///
 /// # Errors
-/// When the disk refuses, or the schema is newer than this program.
+/// When the disk refuses, the server does not answer, or the schema is not one that this program can work on.
 pub async fn open(config: &Config, data_dir: &Path) -> Result<Arc<dyn Directory>> {
+    let directory = match config {
+        Config::Sqlite { path } => sql::Sql::Sqlite(sqlite::open(&data_dir.join(path)).await?),
+        Config::Postgres { url, replica_url, max_connections } => {
+            sql::Sql::Postgres(postgres::open(url, replica_url.as_ref(), *max_connections).await?)
+        }
+    };
+    Ok(Arc::new(directory))
+}
+
+/// Brings the directory that `config` names to the present schema. May be run again, and at the same time from
+/// several places.
+///
+/// # Errors
+/// When the disk refuses, the server does not answer, or the schema is newer than this program.
+pub async fn migrate(config: &Config, data_dir: &Path) -> Result<()> {
     match config {
-        Config::Sqlite { path } => Ok(sqlite::open(&data_dir.join(path)).await?),
+        Config::Sqlite { path } => sqlite::open(&data_dir.join(path)).await.map(drop),
+        Config::Postgres { url, .. } => postgres::migrate(url).await,
     }
 }

@@ -8,6 +8,7 @@
 //! | [`position`] | where in a conversation, and where in the whole log |
 //! | [`entry`] | an event as the log has stored it |
 //! | [`notice`] | what one role tells the others, unstored |
+//! | [`secret`] | texts that must not be seen |
 //! | [`timestamp`] | milliseconds since 1970, the one place where the clock is read |
 //! | [`trace`] | where a trace stands, as it travels beside an event |
 
@@ -17,6 +18,7 @@ pub mod event;
 pub mod id;
 pub mod notice;
 pub mod position;
+pub mod secret;
 pub mod timestamp;
 pub mod trace;
 
@@ -26,5 +28,6 @@ pub use event::{Body, Content, Event};
 pub use id::{AttachmentId, EventId, GroupId, Region, SessionId, UserId};
 pub use notice::Notice;
 pub use position::{Epoch, Position, Vector};
+pub use secret::Secret;
 pub use timestamp::Timestamp;
 pub use trace::TraceContext;

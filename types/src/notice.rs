@@ -38,6 +38,12 @@ pub enum Notice {
         /// The user.
         user: UserId,
     },
+    /// To the directory topic, ahead of the notices of what changed: what was changed is in the directory from
+    /// this version on.
+    DirectoryChanged {
+        /// The version.
+        version: u64,
+    },
     /// To a user's own sessions: how far it has read.
     Read {
         /// The conversation.

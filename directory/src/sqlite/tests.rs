@@ -3,11 +3,12 @@
 use std::pin::Pin;
 use std::task::Poll;
 
+use sqlx::SqliteConnection;
 use tempfile::TempDir;
 
 use super::*;
 use crate::contract::{Shared, add, at, create_group, done, new_session, open_session, refused, register};
-use crate::{Config, MAX_MEMBERS};
+use crate::{Config, MAX_MEMBERS, MemberRole};
 
 /// A new directory in a folder of its own.
 async fn fresh() -> (Shared, TempDir) {

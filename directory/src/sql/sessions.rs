@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use sqlx::sqlite::SqliteRow;
 use sqlx::types::Uuid;
-use sqlx::{Row, SqliteConnection};
 use types::{SessionId, Timestamp, UserId};
 
-use super::{Step, columns, users};
+use super::{Db, Row, Step, columns, users};
 use crate::{NewSession, Outcome, Refusal, Result, SecretHash, Session};
 
 /// How long an ended session is remembered, so that the sessions of one user do not grow without end. Far
@@ -15,10 +13,10 @@ use crate::{NewSession, Outcome, Refusal, Result, SecretHash, Session};
 const KEPT_AFTER_END: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Opens a session.
-pub(super) async fn open(db: &mut SqliteConnection, new: &NewSession) -> Step<Outcome> {
+pub(super) async fn open(db: &mut Db<'_>, new: &NewSession) -> Step<Outcome> {
     let fingerprint = fingerprint(new)?;
     if let Some(row) = row(db, new.id).await? {
-        let is_same = row.try_get::<Vec<u8>, _>("fingerprint")? == fingerprint;
+        let is_same = row.get::<Vec<u8>>("fingerprint")? == fingerprint;
         let session = Some(session(&row)?);
         let repeated = Outcome { session, repeated: true, ..Outcome::default() };
         return if is_same { Ok(repeated) } else { Err(Refusal::IdTaken.into()) };
@@ -35,10 +33,10 @@ fn fingerprint(new: &NewSession) -> Result<Vec<u8>> {
 
 const INSERT: &str = "
     INSERT INTO sessions (id, user_id, refresh_hash, client, fingerprint, created_at, refreshed_at, expires_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7)";
+    VALUES ($1, $2, $3, $4, $5, $6, $6, $7)";
 
-async fn insert(db: &mut SqliteConnection, new: &NewSession, fingerprint: Vec<u8>) -> Step<()> {
-    sqlx::query(INSERT)
+async fn insert(db: &mut Db<'_>, new: &NewSession, fingerprint: Vec<u8>) -> Step<()> {
+    db.query(INSERT)
         .bind(Uuid::from(new.id))
         .bind(Uuid::from(new.user))
         .bind(new.refresh_hash.0.as_slice())
@@ -51,10 +49,10 @@ async fn insert(db: &mut SqliteConnection, new: &NewSession, fingerprint: Vec<u8
     Ok(())
 }
 
-const FORGET_ENDED: &str = "DELETE FROM sessions WHERE user_id = ?1 AND (expires_at < ?2 OR revoked_at < ?2)";
+const FORGET_ENDED: &str = "DELETE FROM sessions WHERE user_id = $1 AND (expires_at < $2 OR revoked_at < $2)";
 
-async fn forget_ended(db: &mut SqliteConnection, user: UserId, before: Timestamp) -> Step<()> {
-    sqlx::query(FORGET_ENDED).bind(Uuid::from(user)).bind(before.as_millis()).execute(db).await?;
+async fn forget_ended(db: &mut Db<'_>, user: UserId, before: Timestamp) -> Step<()> {
+    db.query(FORGET_ENDED).bind(Uuid::from(user)).bind(before.as_millis()).execute(db).await?;
     Ok(())
 }
 
@@ -68,13 +66,13 @@ pub(super) struct Rotation<'a> {
 }
 
 const ROTATE: &str =
-    "UPDATE sessions SET refresh_hash = ?2, refreshed_at = ?3, expires_at = ?4 WHERE id = ?1 RETURNING *";
+    "UPDATE sessions SET refresh_hash = $2, refreshed_at = $3, expires_at = $4 WHERE id = $1 RETURNING *";
 
 /// Exchanges a refresh token. Anything but the present one revokes the session, whether it was once good or
 /// never: whoever presents it knows the session's id, and must not have it.
-pub(super) async fn rotate(db: &mut SqliteConnection, rotation: &Rotation<'_>) -> Step<Outcome> {
+pub(super) async fn rotate(db: &mut Db<'_>, rotation: &Rotation<'_>) -> Step<Outcome> {
     let row = require_live(db, rotation.session, rotation.at).await?;
-    let present: Vec<u8> = row.try_get("refresh_hash")?;
+    let present: Vec<u8> = row.get("refresh_hash")?;
     // The next token is random and known to nobody yet, so this is the same command once more, and no replay.
     if present == rotation.next.0 {
         let session = Some(session(&row)?);
@@ -84,7 +82,7 @@ pub(super) async fn rotate(db: &mut SqliteConnection, rotation: &Rotation<'_>) -
         end(db, rotation.session, rotation.at).await?;
         return Err(Refusal::SessionReused.into());
     }
-    let row = sqlx::query(ROTATE)
+    let row = db.query(ROTATE)
         .bind(Uuid::from(rotation.session))
         .bind(rotation.next.0.as_slice())
         .bind(rotation.at.as_millis())
@@ -95,22 +93,22 @@ pub(super) async fn rotate(db: &mut SqliteConnection, rotation: &Rotation<'_>) -
 }
 
 /// A session that has not ended.
-async fn require_live(db: &mut SqliteConnection, id: SessionId, at: Timestamp) -> Step<SqliteRow> {
+async fn require_live(db: &mut Db<'_>, id: SessionId, at: Timestamp) -> Step<Row> {
     let row = row(db, id).await?.ok_or(Refusal::UnknownSession)?;
-    let revoked_at: Option<i64> = row.try_get("revoked_at")?;
+    let revoked_at: Option<i64> = row.get("revoked_at")?;
     let is_live = revoked_at.is_none() && columns::timestamp(&row, "expires_at")? > at;
     if is_live { Ok(row) } else { Err(Refusal::UnknownSession.into()) }
 }
 
-const END: &str = "UPDATE sessions SET revoked_at = ?2 WHERE id = ?1";
+const END: &str = "UPDATE sessions SET revoked_at = $2 WHERE id = $1";
 
-async fn end(db: &mut SqliteConnection, id: SessionId, at: Timestamp) -> Step<()> {
-    sqlx::query(END).bind(Uuid::from(id)).bind(at.as_millis()).execute(db).await?;
+async fn end(db: &mut Db<'_>, id: SessionId, at: Timestamp) -> Step<()> {
+    db.query(END).bind(Uuid::from(id)).bind(at.as_millis()).execute(db).await?;
     Ok(())
 }
 
 /// Ends a session of `user`.
-pub(super) async fn revoke(db: &mut SqliteConnection, user: UserId, id: SessionId, at: Timestamp) -> Step<Outcome> {
+pub(super) async fn revoke(db: &mut Db<'_>, user: UserId, id: SessionId, at: Timestamp) -> Step<Outcome> {
     let session = session(&require_live(db, id, at).await?)?;
     if session.user != user {
         return Err(Refusal::UnknownSession.into());
@@ -120,63 +118,63 @@ pub(super) async fn revoke(db: &mut SqliteConnection, user: UserId, id: SessionI
 }
 
 const REVOKE_ALL: &str = "
-    UPDATE sessions SET revoked_at = ?2
-    WHERE user_id = ?1 AND revoked_at IS NULL AND id IS DISTINCT FROM ?3
+    UPDATE sessions SET revoked_at = $2
+    WHERE user_id = $1 AND revoked_at IS NULL AND id IS DISTINCT FROM $3
     RETURNING id";
 
 /// Ends all sessions of a user but one.
 pub(super) async fn revoke_all(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     user: UserId,
     keep: Option<SessionId>,
     at: Timestamp,
 ) -> Step<Vec<SessionId>> {
     let keep = keep.map(Uuid::from);
-    let rows = sqlx::query(REVOKE_ALL).bind(Uuid::from(user)).bind(at.as_millis()).bind(keep).fetch_all(db).await?;
+    let rows = db.query(REVOKE_ALL).bind(Uuid::from(user)).bind(at.as_millis()).bind(keep).fetch_all(db).await?;
     let mut revoked: Vec<_> = rows.iter().map(session_id).collect::<Result<_>>()?;
     revoked.sort_unstable();
     Ok(revoked)
 }
 
 /// A session by its id, ended or not.
-pub(super) async fn by_id(db: &mut SqliteConnection, id: SessionId) -> Result<Option<Session>> {
+pub(super) async fn by_id(db: &mut Db<'_>, id: SessionId) -> Result<Option<Session>> {
     row(db, id).await?.as_ref().map(session).transpose()
 }
 
-const BY_ID: &str = "SELECT * FROM sessions WHERE id = ?1";
+const BY_ID: &str = "SELECT * FROM sessions WHERE id = $1";
 
-async fn row(db: &mut SqliteConnection, id: SessionId) -> Result<Option<SqliteRow>> {
-    Ok(sqlx::query(BY_ID).bind(Uuid::from(id)).fetch_optional(db).await?)
+async fn row(db: &mut Db<'_>, id: SessionId) -> Result<Option<Row>> {
+    Ok(db.query(BY_ID).bind(Uuid::from(id)).fetch_optional(db).await?)
 }
 
 const LIVE: &str = "
     SELECT * FROM sessions
-    WHERE user_id = ?1 AND revoked_at IS NULL AND expires_at > ?2
+    WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2
     ORDER BY created_at DESC, id DESC";
 
 /// The sessions of a user that have not ended, newest first.
-pub(super) async fn live(db: &mut SqliteConnection, user: UserId, now: Timestamp) -> Result<Vec<Session>> {
-    let rows = sqlx::query(LIVE).bind(Uuid::from(user)).bind(now.as_millis()).fetch_all(db).await?;
+pub(super) async fn live(db: &mut Db<'_>, user: UserId, now: Timestamp) -> Result<Vec<Session>> {
+    let rows = db.query(LIVE).bind(Uuid::from(user)).bind(now.as_millis()).fetch_all(db).await?;
     rows.iter().map(session).collect()
 }
 
-const REVOKED_SINCE: &str = "SELECT id FROM sessions WHERE revoked_at >= ?1 ORDER BY revoked_at, id";
+const REVOKED_SINCE: &str = "SELECT id FROM sessions WHERE revoked_at >= $1 ORDER BY revoked_at, id";
 
 /// The sessions that were revoked at `since` or later.
-pub(super) async fn revoked_since(db: &mut SqliteConnection, since: Timestamp) -> Result<Vec<SessionId>> {
-    let rows = sqlx::query(REVOKED_SINCE).bind(since.as_millis()).fetch_all(db).await?;
+pub(super) async fn revoked_since(db: &mut Db<'_>, since: Timestamp) -> Result<Vec<SessionId>> {
+    let rows = db.query(REVOKED_SINCE).bind(since.as_millis()).fetch_all(db).await?;
     rows.iter().map(session_id).collect()
 }
 
-fn session_id(row: &SqliteRow) -> Result<SessionId> {
+fn session_id(row: &Row) -> Result<SessionId> {
     columns::id(row, "id", SessionId::from_bytes)
 }
 
-fn session(row: &SqliteRow) -> Result<Session> {
+fn session(row: &Row) -> Result<Session> {
     Ok(Session {
         id: session_id(row)?,
         user: columns::id(row, "user_id", UserId::from_bytes)?,
-        client: row.try_get("client")?,
+        client: row.get("client")?,
         created_at: columns::timestamp(row, "created_at")?,
         refreshed_at: columns::timestamp(row, "refreshed_at")?,
         expires_at: columns::timestamp(row, "expires_at")?,

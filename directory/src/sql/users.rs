@@ -2,20 +2,18 @@
 
 use std::collections::HashMap;
 
-use sqlx::sqlite::SqliteRow;
 use sqlx::types::Uuid;
-use sqlx::{Row, SqliteConnection};
 use types::{SessionId, Timestamp, UserId};
 
-use super::{Step, Stop, columns, members, outbox, sessions};
+use super::{Db, Row, Step, Stop, Words, columns, members, outbox, sessions};
 use crate::{Credentials, Error, NewSession, NewUser, Outcome, Refusal, Result, Role, User};
 
 /// Adds a user, with its first session if one is wanted.
-pub(super) async fn register(db: &mut SqliteConnection, new: &NewUser, session: Option<&NewSession>) -> Step<Outcome> {
+pub(super) async fn register(db: &mut Db<'_>, new: &NewUser, session: Option<&NewSession>) -> Step<Outcome> {
     let opened = session.map(|session| (session.id, session.refresh_hash, &session.client));
     let fingerprint = columns::fingerprint(&(&new.username, &new.name, &new.email, &new.password_hash, opened))?;
     if let Some(row) = row(db, new.id).await? {
-        if row.try_get::<Vec<u8>, _>("fingerprint")? != fingerprint {
+        if row.get::<Vec<u8>>("fingerprint")? != fingerprint {
             return Err(Refusal::IdTaken.into());
         }
         let session = match session {
@@ -42,19 +40,19 @@ pub(super) async fn register(db: &mut SqliteConnection, new: &NewUser, session: 
     Ok(Outcome { user: Some(require(db, new.id).await?), session: session.session, ..Outcome::default() })
 }
 
-const IS_EMPTY: &str = "SELECT NOT EXISTS (SELECT 1 FROM users)";
+const IS_EMPTY: &str = "SELECT NOT EXISTS (SELECT 1 FROM users) AS is_empty";
 
-async fn is_empty(db: &mut SqliteConnection) -> Step<bool> {
-    Ok(sqlx::query_scalar(IS_EMPTY).fetch_one(db).await?)
+async fn is_empty(db: &mut Db<'_>) -> Step<bool> {
+    Ok(db.query(IS_EMPTY).fetch_one(db).await?.get("is_empty")?)
 }
 
 const INSERT: &str = "
     INSERT INTO users (id, username, username_folded, name, name_folded, email, email_folded, password_hash, roles,
         fingerprint, created_at, updated_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11)";
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)";
 
-async fn insert(db: &mut SqliteConnection, new: &NewUser, roles: &[Role], fingerprint: Vec<u8>) -> Step<()> {
-    sqlx::query(INSERT)
+async fn insert(db: &mut Db<'_>, new: &NewUser, roles: &[Role], fingerprint: Vec<u8>) -> Step<()> {
+    db.query(INSERT)
         .bind(Uuid::from(new.id))
         .bind(&new.username)
         .bind(columns::fold(&new.username))
@@ -71,29 +69,28 @@ async fn insert(db: &mut SqliteConnection, new: &NewUser, roles: &[Role], finger
     Ok(())
 }
 
-const HOLDER: &str = "SELECT user_id FROM usernames WHERE folded = ?1";
+const HOLDER: &str = "SELECT user_id FROM usernames WHERE folded = $1";
 
 /// Passes a name that nobody else has or had.
-async fn require_free_username(db: &mut SqliteConnection, id: UserId, username: &str) -> Step<()> {
-    let holder: Option<Uuid> = sqlx::query_scalar(HOLDER).bind(columns::fold(username)).fetch_optional(db).await?;
-    let is_taken = holder.is_some_and(|holder| holder != Uuid::from(id));
-    if is_taken { Err(Refusal::UsernameTaken.into()) } else { Ok(()) }
+async fn require_free_username(db: &mut Db<'_>, id: UserId, username: &str) -> Step<()> {
+    let Some(holder) = db.query(HOLDER).bind(columns::fold(username)).fetch_optional(db).await? else { return Ok(()) };
+    let is_own = columns::id(&holder, "user_id", UserId::from_bytes)? == id;
+    if is_own { Ok(()) } else { Err(Refusal::UsernameTaken.into()) }
 }
 
-const HOLD: &str = "INSERT INTO usernames (folded, user_id) VALUES (?1, ?2) ON CONFLICT (folded) DO NOTHING";
+const HOLD: &str = "INSERT INTO usernames (folded, user_id) VALUES ($1, $2) ON CONFLICT (folded) DO NOTHING";
 
-/// Keeps a name for a user, for good.
-async fn hold_username(db: &mut SqliteConnection, id: UserId, username: &str) -> Step<()> {
-    sqlx::query(HOLD).bind(columns::fold(username)).bind(Uuid::from(id)).execute(db).await?;
-    Ok(())
+/// Keeps a name for a user, for good. It may have been given to somebody else since it was found free.
+async fn hold_username(db: &mut Db<'_>, id: UserId, username: &str) -> Step<()> {
+    let held = db.query(HOLD).bind(columns::fold(username)).bind(Uuid::from(id)).execute(db).await?;
+    if held == 0 { require_free_username(db, id, username).await } else { Ok(()) }
 }
 
-const HAS_EMAIL: &str = "SELECT EXISTS (SELECT 1 FROM users WHERE email_folded = ?1 AND id <> ?2)";
+const HAS_EMAIL: &str = "SELECT EXISTS (SELECT 1 FROM users WHERE email_folded = $1 AND id <> $2) AS is_taken";
 
-async fn require_free_email(db: &mut SqliteConnection, id: UserId, email: &str) -> Step<()> {
-    let email = columns::fold(email);
-    let is_taken: bool = sqlx::query_scalar(HAS_EMAIL).bind(email).bind(Uuid::from(id)).fetch_one(db).await?;
-    if is_taken { Err(Refusal::EmailTaken.into()) } else { Ok(()) }
+async fn require_free_email(db: &mut Db<'_>, id: UserId, email: &str) -> Step<()> {
+    let row = db.query(HAS_EMAIL).bind(columns::fold(email)).bind(Uuid::from(id)).fetch_one(db).await?;
+    if row.get("is_taken")? { Err(Refusal::EmailTaken.into()) } else { Ok(()) }
 }
 
 /// Fields of a user that change; `None` leaves one as it is.
@@ -108,17 +105,17 @@ pub(super) struct Changes<'a> {
 
 const UPDATE: &str = "
     UPDATE users SET
-        username = coalesce(?10, username), username_folded = coalesce(?11, username_folded),
-        name = coalesce(?2, name), name_folded = coalesce(?3, name_folded),
-        email = coalesce(?4, email), email_folded = coalesce(?5, email_folded),
-        picture = CASE WHEN ?6 THEN ?7 ELSE picture END,
-        password_hash = coalesce(?8, password_hash),
-        updated_at = ?9
-    WHERE id = ?1";
+        username = coalesce($10, username), username_folded = coalesce($11, username_folded),
+        name = coalesce($2, name), name_folded = coalesce($3, name_folded),
+        email = coalesce($4, email), email_folded = coalesce($5, email_folded),
+        picture = CASE WHEN $6 THEN $7 ELSE picture END,
+        password_hash = coalesce($8, password_hash),
+        updated_at = $9
+    WHERE id = $1";
 
 /// Changes a user.
 pub(super) async fn update(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     id: UserId,
     changes: &Changes<'_>,
     at: Timestamp,
@@ -131,7 +128,7 @@ pub(super) async fn update(
     if let Some(email) = changes.email {
         require_free_email(db, id, email).await?;
     }
-    sqlx::query(UPDATE)
+    db.query(UPDATE)
         .bind(Uuid::from(id))
         .bind(changes.name)
         .bind(changes.name.map(columns::fold))
@@ -143,7 +140,7 @@ pub(super) async fn update(
         .bind(at.as_millis())
         .bind(changes.username)
         .bind(changes.username.map(columns::fold))
-        .execute(&mut *db)
+        .execute(db)
         .await?;
     let revoked = match changes.password_hash {
         Some(_) => sessions::revoke_all(db, id, changes.keep_session, at).await?,
@@ -152,15 +149,18 @@ pub(super) async fn update(
     Ok(Outcome { user: Some(require(db, id).await?), revoked, ..Outcome::default() })
 }
 
+/// Of a deleted user, so that no registration is a repetition of its own.
+const NO_FINGERPRINT: &[u8] = &[];
+
 const DELETE: &str = "
     UPDATE users SET
-        username = ?2, username_folded = NULL, name = '', name_folded = NULL, email = '', email_folded = NULL,
-        picture = NULL, password_hash = '', roles = '[]', fingerprint = x'', updated_at = ?3, deleted = 1
-    WHERE id = ?1
+        username = $2, username_folded = NULL, name = '', name_folded = NULL, email = '', email_folded = NULL,
+        picture = NULL, password_hash = '', roles = '[]', fingerprint = $4, updated_at = $3, deleted = TRUE
+    WHERE id = $1
     RETURNING *";
 
 /// Withdraws a user from its groups and sessions, and erases its texts.
-pub(super) async fn delete(db: &mut SqliteConnection, id: UserId, at: Timestamp) -> Step<Outcome> {
+pub(super) async fn delete(db: &mut Db<'_>, id: UserId, at: Timestamp) -> Step<Outcome> {
     require(db, id).await?;
     let mut events = Vec::new();
     for group in members::groups_of(db, id).await? {
@@ -169,7 +169,8 @@ pub(super) async fn delete(db: &mut SqliteConnection, id: UserId, at: Timestamp)
     }
     outbox::put(db, &events).await?;
     let revoked = sessions::revoke_all(db, id, None, at).await?;
-    let row = sqlx::query(DELETE).bind(Uuid::from(id)).bind(tombstone(id)).bind(at.as_millis()).fetch_one(db).await?;
+    let delete = db.query(DELETE).bind(Uuid::from(id)).bind(tombstone(id)).bind(at.as_millis());
+    let row = delete.bind(NO_FINGERPRINT).fetch_one(db).await?;
     Ok(Outcome { user: Some(user(&row)?), revoked, events, ..Outcome::default() })
 }
 
@@ -179,11 +180,11 @@ fn tombstone(id: UserId) -> String {
     format!("deleted-{}", &text[20..])
 }
 
-const SET_ROLES: &str = "UPDATE users SET roles = ?2, updated_at = ?3 WHERE id = ?1 RETURNING *";
+const SET_ROLES: &str = "UPDATE users SET roles = $2, updated_at = $3 WHERE id = $1 RETURNING *";
 
 /// Grants exactly these roles.
 pub(super) async fn set_roles(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     by: Option<UserId>,
     id: UserId,
     roles: &[Role],
@@ -197,70 +198,73 @@ pub(super) async fn set_roles(
     let mut roles = roles.to_vec();
     roles.sort_unstable();
     roles.dedup();
-    let set = sqlx::query(SET_ROLES).bind(Uuid::from(id)).bind(roles_text(&roles)?).bind(at.as_millis());
+    let set = db.query(SET_ROLES).bind(Uuid::from(id)).bind(roles_text(&roles)?).bind(at.as_millis());
     let row = set.fetch_one(db).await?;
     Ok(Outcome { user: Some(user(&row)?), ..Outcome::default() })
 }
 
 /// A user that is there and was not deleted.
-pub(super) async fn require(db: &mut SqliteConnection, id: UserId) -> Step<User> {
+pub(super) async fn require(db: &mut Db<'_>, id: UserId) -> Step<User> {
     let user = find(db, id).await?.filter(|user| !user.deleted);
     user.ok_or(Stop::Refused(Refusal::UnknownUser))
 }
 
-async fn find(db: &mut SqliteConnection, id: UserId) -> Result<Option<User>> {
+async fn find(db: &mut Db<'_>, id: UserId) -> Result<Option<User>> {
     row(db, id).await?.as_ref().map(user).transpose()
 }
 
-const BY_ID: &str = "SELECT * FROM users WHERE id = ?1";
+const BY_ID: &str = "SELECT * FROM users WHERE id = $1";
 
-async fn row(db: &mut SqliteConnection, id: UserId) -> Result<Option<SqliteRow>> {
-    Ok(sqlx::query(BY_ID).bind(Uuid::from(id)).fetch_optional(db).await?)
+async fn row(db: &mut Db<'_>, id: UserId) -> Result<Option<Row>> {
+    Ok(db.query(BY_ID).bind(Uuid::from(id)).fetch_optional(db).await?)
 }
 
-const BY_IDS: &str = "SELECT * FROM users WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
+const BY_IDS: Words = Words {
+    sqlite: "SELECT * FROM users WHERE id IN (SELECT unhex(value) FROM json_each($1))",
+    postgres: "SELECT * FROM users WHERE id = ANY($1)",
+};
 
 /// Users by id, in the order of the question.
-pub(super) async fn by_ids(db: &mut SqliteConnection, ids: &[UserId]) -> Result<Vec<Option<User>>> {
-    let rows = sqlx::query(BY_IDS).bind(columns::id_list(ids)).fetch_all(db).await?;
+pub(super) async fn by_ids(db: &mut Db<'_>, ids: &[UserId]) -> Result<Vec<Option<User>>> {
+    let rows = db.query(BY_IDS).bind_ids(ids).fetch_all(db).await?;
     let found: HashMap<_, _> = rows.iter().map(|row| user(row).map(|user| (user.id, user))).collect::<Result<_>>()?;
     Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
 }
 
-const CREDENTIALS: &str = "SELECT * FROM users WHERE username_folded = ?1 OR email_folded = ?1 LIMIT 1";
+const CREDENTIALS: &str = "SELECT * FROM users WHERE username_folded = $1 OR email_folded = $1 LIMIT 1";
 
 /// The user with this user name or email address.
-pub(super) async fn credentials(db: &mut SqliteConnection, login: &str) -> Result<Option<Credentials>> {
-    let row = sqlx::query(CREDENTIALS).bind(columns::fold(login)).fetch_optional(db).await?;
-    row.map(|row| Ok(Credentials { user: user(&row)?, password_hash: row.try_get("password_hash")? })).transpose()
+pub(super) async fn credentials(db: &mut Db<'_>, login: &str) -> Result<Option<Credentials>> {
+    let row = db.query(CREDENTIALS).bind(columns::fold(login)).fetch_optional(db).await?;
+    row.map(|row| Ok(Credentials { user: user(&row)?, password_hash: row.get("password_hash")? })).transpose()
 }
 
-const LIST: &str = "SELECT * FROM users WHERE username_folded > ?1 ORDER BY username_folded LIMIT ?2";
+const LIST: &str = "SELECT * FROM users WHERE username_folded > $1 ORDER BY username_folded LIMIT $2";
 const SEARCH: &str = "
     SELECT * FROM users WHERE id IN (
         SELECT id FROM (
-            SELECT id FROM users WHERE username_folded >= ?3 AND username_folded < ?4 AND username_folded > ?1
-            ORDER BY username_folded LIMIT ?2
+            SELECT id FROM users WHERE username_folded >= $3 AND username_folded < $4 AND username_folded > $1
+            ORDER BY username_folded LIMIT $2
         )
         UNION SELECT id FROM (
-            SELECT id FROM users WHERE name_folded >= ?3 AND name_folded < ?4 AND username_folded > ?1
-            ORDER BY username_folded LIMIT ?2
+            SELECT id FROM users WHERE name_folded >= $3 AND name_folded < $4 AND username_folded > $1
+            ORDER BY username_folded LIMIT $2
         )
     )
-    ORDER BY username_folded LIMIT ?2";
+    ORDER BY username_folded LIMIT $2";
 
 /// Users whose user name or name begins with `query`, in order of their user names. The cost grows with the
 /// number of names that begin so, not with the number of users.
 pub(super) async fn search(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     query: &str,
     after: Option<&str>,
     limit: usize,
 ) -> Result<Vec<User>> {
     let after = columns::fold(after.unwrap_or_default());
     let query = columns::fold(query);
-    let sql = if query.is_empty() { sqlx::query(LIST) } else { sqlx::query(SEARCH) };
-    let mut sql = sql.bind(after).bind(columns::limit(limit));
+    let mut sql = if query.is_empty() { db.query(LIST) } else { db.query(SEARCH) };
+    sql = sql.bind(after).bind(columns::limit(limit));
     if !query.is_empty() {
         // No text sorts behind this one and begins with the query.
         let end = format!("{query}{}", char::MAX);
@@ -275,17 +279,17 @@ fn roles_text(roles: &[Role]) -> Result<String> {
 }
 
 /// Reads a user off a row of `users`.
-pub(super) fn user(row: &SqliteRow) -> Result<User> {
-    let roles: &str = row.try_get("roles")?;
+pub(super) fn user(row: &Row) -> Result<User> {
+    let roles: &str = row.get("roles")?;
     Ok(User {
         id: columns::id(row, "id", UserId::from_bytes)?,
-        username: row.try_get("username")?,
-        name: row.try_get("name")?,
-        email: row.try_get("email")?,
-        picture: row.try_get("picture")?,
+        username: row.get("username")?,
+        name: row.get("name")?,
+        email: row.get("email")?,
+        picture: row.get("picture")?,
         roles: serde_json::from_str(roles).map_err(|error| Error::Damaged(format!("roles {roles}: {error}")))?,
         created_at: columns::timestamp(row, "created_at")?,
         updated_at: columns::timestamp(row, "updated_at")?,
-        deleted: row.try_get("deleted")?,
+        deleted: row.get("deleted")?,
     })
 }

@@ -2,21 +2,20 @@
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use sqlx::sqlite::SqliteRow;
 use sqlx::types::Uuid;
-use sqlx::{ColumnIndex, Row};
 use types::Timestamp;
 use types::id::InvalidId;
 
+use super::Row;
 use crate::{Error, Result};
 
 /// Reads an id.
 pub(super) fn id<T>(
-    row: &SqliteRow,
+    row: &Row,
     column: &str,
     read: impl Fn([u8; 16]) -> std::result::Result<T, InvalidId>,
 ) -> Result<T> {
-    read_id(row.try_get(column)?, read)
+    read_id(row.get(column)?, read)
 }
 
 /// Reads an id's bytes.
@@ -25,23 +24,22 @@ pub(super) fn read_id<T>(id: Uuid, read: impl Fn([u8; 16]) -> std::result::Resul
 }
 
 /// Reads a moment.
-pub(super) fn timestamp(row: &SqliteRow, column: &str) -> Result<Timestamp> {
-    Ok(Timestamp::from_millis(row.try_get(column)?))
+pub(super) fn timestamp(row: &Row, column: &str) -> Result<Timestamp> {
+    Ok(Timestamp::from_millis(row.get(column)?))
 }
 
 /// Reads a number that is never negative.
-pub(super) fn number<T: TryFrom<i64>>(row: &SqliteRow, column: &str) -> Result<T>
-where
-    for<'a> &'a str: ColumnIndex<SqliteRow>,
-{
-    let number: i64 = row.try_get(column)?;
-    T::try_from(number).map_err(|_| Error::Damaged(format!("{column} is {number}")))
+pub(super) fn number<T: TryFrom<i64>>(row: &Row, column: &str) -> Result<T> {
+    in_range(row.get(column)?, column)
 }
 
-/// Ids as one parameter: a JSON array of hexadecimal texts, for `(SELECT unhex(value) FROM json_each(?))`.
-pub(super) fn id_list<T: Copy + Into<Uuid>>(ids: &[T]) -> String {
-    let texts: Vec<_> = ids.iter().map(|id| (*id).into().simple().to_string()).collect();
-    serde_json::json!(texts).to_string()
+/// Reads a number that is never negative, and may be missing.
+pub(super) fn optional_number<T: TryFrom<i64>>(row: &Row, column: &str) -> Result<Option<T>> {
+    row.get::<Option<i64>>(column)?.map(|number| in_range(number, column)).transpose()
+}
+
+fn in_range<T: TryFrom<i64>>(number: i64, column: &str) -> Result<T> {
+    T::try_from(number).map_err(|_| Error::Damaged(format!("{column} is {number}")))
 }
 
 /// A `LIMIT`.
@@ -49,9 +47,10 @@ pub(super) fn limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-/// A text as it is compared without regard to case.
+/// A text as it is compared without regard to case. Nobody has a name with a zero character in it, for which
+/// Postgres has no place.
 pub(super) fn fold(text: &str) -> String {
-    text.to_lowercase()
+    text.to_lowercase().replace('\0', "\u{fffd}")
 }
 
 /// The SHA-256 of what a record is created from.
