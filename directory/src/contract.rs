@@ -2,6 +2,7 @@
 //! makes tests of them; `open` gives a directory that is empty, and whatever keeps its store alive.
 
 pub(crate) mod groups;
+pub(crate) mod rivals;
 pub(crate) mod sessions;
 pub(crate) mod users;
 
@@ -61,7 +62,20 @@ macro_rules! on {
             one_command_adds_so_many_and_no_more
             a_user_is_in_so_many_groups_and_no_more
             members_added_and_removed_at_once_are_counted
-            the_outbox_keeps_order_until_relayed);
+            the_outbox_keeps_order_until_relayed
+            one_relay_at_a_time_has_the_lease);
+        $crate::contract::on!($open, rivals:
+            of_many_first_users_at_once_one_becomes_operator
+            of_many_registrations_of_one_name_at_once_one_is_carried_out
+            of_many_users_who_want_one_name_at_once_one_gets_it
+            of_many_repetitions_of_a_command_at_once_one_is_carried_out
+            of_many_rotations_of_one_token_at_once_at_most_one_wins
+            many_owners_who_leave_at_once_are_followed_or_end_the_group
+            a_user_who_is_deleted_is_added_to_nothing_meanwhile
+            a_user_who_is_deleted_opens_no_session_meanwhile
+            operators_who_degrade_each_other_at_once_leave_one
+            the_outbox_tells_of_one_group_in_the_order_of_its_changes
+            a_reader_that_caught_up_sees_what_was_done);
     };
     ($open:path, $subject:ident: $($promise:ident)*) => {
         mod $subject {
@@ -118,6 +132,21 @@ pub(crate) async fn done(directory: &Shared, command: Command) -> Outcome {
 /// Carries out a command that must be refused.
 pub(crate) async fn refused(directory: &Shared, command: Command) -> Refusal {
     directory.execute(&command).await.unwrap().unwrap_err()
+}
+
+/// What a command came to.
+pub(crate) type Done = Result<Outcome, Refusal>;
+
+/// Carries all out at the same time, and gives what each came to, in their order.
+pub(crate) async fn at_once(directory: &Shared, commands: impl IntoIterator<Item = Command>) -> Vec<Done> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for (index, command) in commands.into_iter().enumerate() {
+        let directory = directory.clone();
+        tasks.spawn(async move { (index, directory.execute(&command).await.unwrap()) });
+    }
+    let mut done = tasks.join_all().await;
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, done)| done).collect()
 }
 
 pub(crate) async fn register(directory: &Shared, username: &str) -> User {

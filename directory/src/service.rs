@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Command, Outcome, Refusal};
+use crate::{Command, Outcome, Refusal, Version};
 
 /// The service's name on the bus.
 pub const SERVICE: &str = "directory";
@@ -16,9 +16,19 @@ pub const SERVICE: &str = "directory";
 pub enum Answer {
     /// It is carried out, and what it brought about is stored. Its events are in the log, unless the log takes
     /// none at the moment: then they follow by themselves.
-    Done(Outcome),
+    Done {
+        /// What it brought about.
+        outcome: Outcome,
+        /// Has it in it: whoever reads its effects waits for this version.
+        version: Version,
+    },
     /// It may not be carried out.
-    Refused(Refusal),
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// Has the reason in it.
+        version: Version,
+    },
     /// It could not be carried out now, or not be understood. The same command may be sent again.
     Unavailable,
 }
@@ -78,8 +88,9 @@ mod tests {
 
     #[test]
     fn an_answer_survives_its_json() {
-        let done = Answer::Done(Outcome { repeated: true, ..Outcome::default() });
-        for answer in [done, Answer::Refused(Refusal::SessionReused), Answer::Unavailable] {
+        let version = Version(7);
+        let done = Answer::Done { outcome: Outcome { repeated: true, ..Outcome::default() }, version };
+        for answer in [done, Answer::Refused { refusal: Refusal::SessionReused, version }, Answer::Unavailable] {
             assert_eq!(Answer::decode(&answer.encode()), Some(answer));
         }
         assert_eq!(Answer::decode(b"{}"), None);

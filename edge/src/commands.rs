@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use directory::{Answer, Command, Outcome, Refusal};
+use directory::{Answer, Command, Directory, Outcome, Refusal};
 use log::Log;
 
 use crate::ApiError;
@@ -16,13 +16,19 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Sends commands, and makes this edge see their effects before their callers do.
 pub(crate) struct Commands {
     log: Arc<dyn Log>,
+    directory: Arc<dyn Directory>,
     membership: Arc<Membership>,
     tokens: Arc<Tokens>,
 }
 
 impl Commands {
-    pub(crate) fn new(log: Arc<dyn Log>, membership: Arc<Membership>, tokens: Arc<Tokens>) -> Self {
-        Self { log, membership, tokens }
+    pub(crate) fn new(
+        log: Arc<dyn Log>,
+        directory: Arc<dyn Directory>,
+        membership: Arc<Membership>,
+        tokens: Arc<Tokens>,
+    ) -> Self {
+        Self { log, directory, membership, tokens }
     }
 
     /// Has a command carried out. A refusal becomes the error that fits most callers.
@@ -34,11 +40,13 @@ impl Commands {
     pub(crate) async fn ask(&self, command: &Command) -> Result<Result<Outcome, Refusal>, ApiError> {
         let answer = self.log.request(directory::SERVICE, command.encode(), TIMEOUT).await?;
         match Answer::decode(&answer) {
-            Some(Answer::Done(outcome)) => {
+            Some(Answer::Done { outcome, version }) => {
+                self.directory.catch_up(version);
                 self.apply(command, &outcome);
                 Ok(Ok(outcome))
             }
-            Some(Answer::Refused(refusal)) => {
+            Some(Answer::Refused { refusal, version }) => {
+                self.directory.catch_up(version);
                 self.apply_refusal(command, refusal);
                 Ok(Err(refusal))
             }

@@ -179,7 +179,12 @@ impl Edge {
         let live = live::Live::start(parts).await?;
         Ok(Arc::new(Self {
             passwords: auth::Passwords::new(&config.auth.password)?,
-            commands: commands::Commands::new(Arc::clone(&log), Arc::clone(&membership), Arc::clone(&tokens)),
+            commands: commands::Commands::new(
+                Arc::clone(&log),
+                Arc::clone(&directory),
+                Arc::clone(&membership),
+                Arc::clone(&tokens),
+            ),
             config,
             log,
             directory,

@@ -3,6 +3,8 @@
 //!
 //! A command and its events are stored in one transaction; the events stand in the directory's outbox until
 //! `relay` has brought them into the log. So whatever crashes when, a change that was made is told once.
+//!
+//! Any number of processes may serve. One of them relays, for all.
 
 mod relay;
 #[cfg(test)]
@@ -11,13 +13,13 @@ mod trace;
 
 use std::sync::Arc;
 
-use directory::{Answer, Command, Directory, Outcome, Refusal, SERVICE};
-use futures_util::{StreamExt, stream};
+use directory::{Answer, Command, Directory, Outcome, Refusal, SERVICE, Version};
+use futures_util::{Stream, StreamExt, stream};
 use log::{Log, Request, Requests, Topic};
 use tokio_util::sync::CancellationToken;
 use types::{Notice, SessionId, UserId};
 
-use crate::{Error, Result};
+use crate::{Error, Result, Seams};
 
 /// Commands that are carried out at the same time. Further ones wait in the bus.
 const IN_FLIGHT: usize = 64;
@@ -27,10 +29,10 @@ const IN_FLIGHT: usize = 64;
 ///
 /// # Errors
 /// When nothing can be served, or the log was closed before `shutdown`.
-pub async fn run(log: Arc<dyn Log>, directory: Arc<dyn Directory>, shutdown: CancellationToken) -> Result<()> {
-    let requests = log.serve(SERVICE).await?;
-    let (relay, relaying) = relay::new(log.clone(), directory.clone());
-    let service = Service { log, directory, relay };
+pub async fn run(seams: Seams, shutdown: CancellationToken) -> Result<()> {
+    let requests = seams.log.serve(SERVICE).await?;
+    let (relay, relaying) = relay::new(seams.clone());
+    let service = Service { log: seams.log, directory: seams.directory, relay };
     tokio::select! {
         () = service.serve(requests, &shutdown) => {}
         never = relaying.run() => match never {},
@@ -49,11 +51,7 @@ struct Service {
 
 impl Service {
     async fn serve(&self, requests: Requests, shutdown: &CancellationToken) {
-        let requests = stream::unfold(requests, async |mut requests: Requests| {
-            let request = requests.next().await?;
-            Some((request, requests))
-        });
-        let requests = requests.take_until(shutdown.cancelled());
+        let requests = each(requests).take_until(shutdown.cancelled());
         requests.for_each_concurrent(IN_FLIGHT, |request| self.answer(request)).await;
     }
 
@@ -71,23 +69,32 @@ impl Service {
     }
 
     async fn carry_out(&self, command: &Command) -> Answer {
-        match self.directory.execute(command).await {
-            Ok(Ok(outcome)) => {
-                self.tell(command, &outcome).await;
-                // The events of the first time may still be on their way when it is asked again.
-                if outcome.repeated || !outcome.events.is_empty() {
-                    self.relay.wait().await;
-                }
-                Answer::Done(outcome)
-            }
-            Ok(Err(refusal)) => {
-                self.tell_of_reuse(command, refusal).await;
-                Answer::Refused(refusal)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a command could not be carried out");
-                Answer::Unavailable
-            }
+        let done = match self.directory.execute(command).await {
+            Ok(done) => done,
+            Err(error) => return unavailable(&error),
+        };
+        // After the command, so that it is in this version; before all notices, so that whoever reads because of
+        // one sees what it tells of.
+        let version = self.directory.version().await;
+        if let Ok(version) = version {
+            announce(&*self.log, version).await;
+        }
+        match &done {
+            Ok(outcome) => self.follow_up(command, outcome).await,
+            Err(refusal) => self.tell_of_reuse(command, *refusal).await,
+        }
+        match (done, version) {
+            (Ok(outcome), Ok(version)) => Answer::Done { outcome, version },
+            (Err(refusal), Ok(version)) => Answer::Refused { refusal, version },
+            (_, Err(error)) => unavailable(&error),
+        }
+    }
+
+    async fn follow_up(&self, command: &Command, outcome: &Outcome) {
+        self.tell(command, outcome).await;
+        // The events of the first time may still be on their way when it is asked again.
+        if outcome.repeated || !outcome.events.is_empty() {
+            self.relay.wait().await;
         }
     }
 
@@ -123,5 +130,30 @@ impl Service {
         if let Err(error) = self.log.notify(topic, notice.encode()).await {
             tracing::warn!(%error, "a notice was not sent");
         }
+    }
+}
+
+fn unavailable(error: &directory::Error) -> Answer {
+    tracing::warn!(%error, "a command could not be carried out");
+    Answer::Unavailable
+}
+
+/// The requests to a service, as a stream.
+fn each(requests: Requests) -> impl Stream<Item = Request> {
+    stream::unfold(requests, async |mut requests: Requests| {
+        let request = requests.next().await?;
+        Some((request, requests))
+    })
+}
+
+/// Has every edge read this version or a later one from now on.
+async fn announce(log: &dyn Log, version: Version) {
+    // Where there is but one copy, it cannot lag.
+    if version == Version::default() {
+        return;
+    }
+    let notice = Notice::DirectoryChanged { version: version.0 };
+    if let Err(error) = log.notify(Topic::Directory, notice.encode()).await {
+        tracing::warn!(%error, "a notice was not sent");
     }
 }

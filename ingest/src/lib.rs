@@ -37,12 +37,11 @@ pub struct Seams {
 /// # Errors
 /// When a part is broken so that no further attempt can mend it. All parts have ended by then.
 pub async fn run(seams: Seams, shutdown: CancellationToken) -> Result<()> {
-    let Seams { log, history, directory } = seams;
     let mut parts = JoinSet::new();
     // A child, so that the end of one part ends the others and leaves the process to its owner.
     let stop = shutdown.child_token();
-    parts.spawn(history_worker::run(log.clone(), history, stop.clone()));
-    parts.spawn(directory_service::run(log, directory, stop.clone()));
+    parts.spawn(history_worker::run(seams.log.clone(), seams.history.clone(), stop.clone()));
+    parts.spawn(directory_service::run(seams, stop.clone()));
     until_first_error(parts, &stop).await
 }
 

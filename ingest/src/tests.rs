@@ -52,10 +52,10 @@ async fn what_the_directory_changes_comes_into_history() {
     let (user, group) = (new_user(), GroupId::generate(Region::default()));
     let owner = user.id;
     let registered = within(ask(&*seams.log, Command::Register { user, session: None })).await;
-    assert!(matches!(registered, Answer::Done(_)), "{registered:?}");
+    assert!(matches!(registered, Answer::Done { .. }), "{registered:?}");
     let create = Command::CreateGroup { group, name: "Tea".into(), owner, members: vec![], at: Timestamp::now() };
     let created = within(ask(&*seams.log, create)).await;
-    assert!(matches!(created, Answer::Done(_)), "{created:?}");
+    assert!(matches!(created, Answer::Done { .. }), "{created:?}");
 
     let told = seams.log.read(group.into(), 0, 10).await.unwrap();
     assert!(!told.is_empty());
@@ -74,7 +74,7 @@ async fn a_part_that_ends_ends_the_others_with_its_reason() {
     let (seams, _folder) = seams().await;
     let (ingest, shutdown) = start(&seams);
     let asked = within(ask(&*seams.log, Command::Register { user: new_user(), session: None })).await;
-    assert!(matches!(asked, Answer::Done(_)), "{asked:?}");
+    assert!(matches!(asked, Answer::Done { .. }), "{asked:?}");
     seams.log.close().await;
     let ended = within(ingest).await.unwrap();
     assert!(matches!(ended, Err(Error::Log(log::Error::Unavailable(_)))), "{ended:?}");

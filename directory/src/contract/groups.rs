@@ -1,8 +1,12 @@
 //! What every directory promises of groups, members and their events.
 
+use std::time::Duration;
+
 use types::{Body, GroupId, Region, UserId};
 
-use super::{Shared, add, at, create, create_group, done, member_ids, refused, register, register_all, remove, told};
+use super::{
+    Shared, add, at, at_once, create, create_group, done, member_ids, refused, register, register_all, remove, told,
+};
 use crate::{Command, Group, MAX_ADDED_AT_ONCE, MAX_GROUPS_PER_USER, MemberRole, Refusal};
 
 fn added(by: UserId, users: &[UserId]) -> Vec<(UserId, Body)> {
@@ -218,10 +222,13 @@ pub(crate) async fn one_command_adds_so_many_and_no_more(directory: &Shared) {
 
 pub(crate) async fn a_user_is_in_so_many_groups_and_no_more(directory: &Shared) {
     let [ada, bob] = register_all(directory).await;
-    for _ in 0..MAX_GROUPS_PER_USER {
+    for _ in 0..MAX_GROUPS_PER_USER - 5 {
         create_group(directory, ada, &[]).await;
     }
-    assert_eq!(refused(directory, create(ada, &[])).await, Refusal::TooManyGroups);
+    // Her own and those of others, at the same time.
+    let created = at_once(directory, [ada, bob].repeat(12).into_iter().map(|owner| create(owner, &[ada]))).await;
+    assert_eq!(created.iter().filter(|done| done.is_ok()).count(), 5);
+    assert_eq!(created.iter().filter(|done| **done == Err(Refusal::TooManyGroups)).count(), 19);
     let id = create_group(directory, bob, &[]).await.id;
     assert_eq!(refused(directory, add(id, bob, &[ada])).await, Refusal::TooManyGroups);
     let groups = directory.groups_of(ada).await.unwrap();
@@ -266,4 +273,17 @@ pub(crate) async fn the_outbox_keeps_order_until_relayed(directory: &Shared) {
     let next = done(directory, add(directory.groups_of(ada).await.unwrap()[0], ada, &[bob])).await;
     assert!(next.repeated);
     assert_eq!(directory.outbox(10).await.unwrap(), []);
+}
+
+pub(crate) async fn one_relay_at_a_time_has_the_lease(directory: &Shared) {
+    let mut lease = directory.lease().await.unwrap().unwrap();
+    assert!(directory.lease().await.unwrap().is_none());
+    lease.check().await.unwrap();
+    drop(lease);
+    let again = async {
+        while directory.lease().await.unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), again).await.unwrap();
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use sqlx::AssertSqlSafe;
 
 use super::*;
-use crate::contract::{Shared, add, at, create, create_group, done, refused, register, remove};
+use crate::contract::{Shared, add, at, at_once, create, create_group, done, register, register_all};
 use crate::{Config, MAX_MEMBERS};
 
 /// A database of its own on the shared server. Dropped with the test that has it, if that ends well.
@@ -89,3 +89,147 @@ async fn fresh() -> (Shared, Database) {
 }
 
 crate::contract::on!(super::fresh);
+
+#[tokio::test]
+async fn a_schema_is_migrated_once_though_two_do_so_at_once() {
+    let database = Database::empty_on(&servers::endpoints().postgres).await;
+    let Err(Error::Unavailable(reason)) = database.try_open().await else { panic!("it was opened") };
+    assert!(reason.contains("run `rookery migrate`"), "{reason}");
+    let (config, folder) = (database.config(), std::path::Path::new("/nowhere"));
+    let (one, other) = tokio::join!(crate::migrate(&config, folder), crate::migrate(&config, folder));
+    one.and(other).unwrap();
+    register(&database.open().await, "ada").await;
+    crate::migrate(&config, folder).await.unwrap();
+    let directory = database.open().await;
+    assert!(directory.credentials("ada").await.unwrap().is_some());
+}
+
+const TOMORROW: &str = "
+    INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+    VALUES (9000, 'of tomorrow', TRUE, '', 0)";
+
+#[tokio::test]
+async fn a_newer_schema_is_worked_on_and_never_taken_back() {
+    let (_, database) = fresh().await;
+    sqlx::query(TOMORROW).execute(&mut database.connect().await).await.unwrap();
+    register(&database.open().await, "ada").await;
+    let migrated = migrate(&database.url()).await;
+    let Err(Error::Damaged(reason)) = migrated else { panic!("{migrated:?}") };
+    assert!(reason.contains("9000") && reason.contains("newer program"), "{reason}");
+}
+
+#[tokio::test]
+async fn nobody_sees_the_password_of_the_address() {
+    for url in ["postgres://rook:sesame@127.0.0.1:1/rookery", "rook:sesame@host", "postgres://rook:sesame@host:x/"] {
+        let config = Config::Postgres { url: url.to_owned().into(), replica_url: None, max_connections: 1 };
+        let opened = crate::open(&config, std::path::Path::new("/nowhere")).await;
+        let Err(Error::Unavailable(reason)) = opened else { panic!("it was opened") };
+        assert!(!reason.contains("sesame"), "{reason}");
+        assert!(!format!("{config:?}").contains("sesame"));
+    }
+}
+
+const DROP_SESSIONS: &str = "
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_whose_connection_breaks_is_carried_out_once_when_it_is_sent_again() {
+    let (directory, database) = fresh().await;
+    let owner = register(&directory, "owner").await.id;
+    let mut db = database.connect().await;
+    let commands: Vec<_> = (0..200).map(|_| create(owner, &[])).collect();
+    let mut failed = 0;
+    for (number, command) in commands.iter().enumerate() {
+        let sent = directory.execute(command);
+        // Broken at another moment of each command.
+        let breaking = async {
+            for _ in 0..number % 10 {
+                tokio::task::yield_now().await;
+            }
+            sqlx::query(DROP_SESSIONS).execute(&mut db).await.unwrap();
+        };
+        let (mut done, ()) = tokio::join!(sent, breaking);
+        while let Err(error) = done {
+            assert!(matches!(error, Error::Unavailable(_)), "{error}");
+            failed += 1;
+            done = directory.execute(command).await;
+        }
+        done.unwrap().unwrap();
+    }
+    assert!(failed > 0, "no connection broke");
+    assert_eq!(directory.groups_of(owner).await.unwrap().len(), commands.len());
+    assert_eq!(directory.outbox(1_000).await.unwrap().len(), commands.len());
+}
+
+const SEIZE: &str = "LOCK TABLE users IN ACCESS EXCLUSIVE MODE";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_takes_too_long_is_unavailable_and_mends_by_itself() {
+    let (directory, database) = fresh().await;
+    let ada = register(&directory, "ada").await.id;
+    let mut db = database.connect().await;
+    let mut seizing = db.begin().await.unwrap();
+    sqlx::query(SEIZE).execute(&mut *seizing).await.unwrap();
+    let started = std::time::Instant::now();
+    // More than there are connections: some wait for a lock, some for a connection.
+    let calls = (0..20).map(|_| {
+        let directory = directory.clone();
+        async move { directory.execute(&create(ada, &[])).await }
+    });
+    for done in calls.collect::<tokio::task::JoinSet<_>>().join_all().await {
+        assert!(matches!(done, Err(Error::Unavailable(_))), "{done:?}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    seizing.rollback().await.unwrap();
+    create_group(&directory, ada, &[]).await;
+    assert_eq!(directory.groups_of(ada).await.unwrap().len(), 1);
+}
+
+const DROP_LEASES: &str = "
+    SELECT pg_terminate_backend(pid) FROM pg_locks
+    WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+
+#[tokio::test]
+async fn a_lease_that_was_lost_is_known_to_be_lost_and_passes_on() {
+    let (one, database) = fresh().await;
+    let other = database.open().await;
+    let mut lease = one.lease().await.unwrap().unwrap();
+    assert!(other.lease().await.unwrap().is_none());
+    assert!(other.lease().await.unwrap().is_none());
+    sqlx::query(DROP_LEASES).execute(&mut database.connect().await).await.unwrap();
+    assert!(matches!(lease.check().await, Err(Error::Unavailable(_))));
+    let mut next = other.lease().await.unwrap().unwrap();
+    assert!(one.lease().await.unwrap().is_none());
+    next.check().await.unwrap();
+}
+
+const FILL: &str = "
+    INSERT INTO users (id, username, name, email, password_hash, roles, fingerprint, created_at, updated_at)
+    SELECT ('01980a8e-6c00-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'u', '', '', '', '[]', '', 0, 0
+    FROM generate_series(1, $2) AS n WHERE $1 IS NOT NULL";
+const JOIN: &str = "INSERT INTO members SELECT $1, id, 0 FROM users WHERE username = 'u' AND $2 > 0";
+const RECOUNT: &str = "
+    UPDATE groups SET members_count = (SELECT count(*) FROM members WHERE group_id = groups.id)
+    WHERE id = $1 AND $2 > 0";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_fills_to_its_limit_and_ends_whole() {
+    let (directory, database) = fresh().await;
+    let owner = register(&directory, "owner").await.id;
+    let late: [types::UserId; 6] = register_all(&directory).await;
+    let group = create_group(&directory, owner, &[]).await.id;
+    let mut db = database.connect().await;
+    let missing = i64::try_from(MAX_MEMBERS - 3).unwrap();
+    for sql in [FILL, JOIN, RECOUNT] {
+        sqlx::query(sql).bind(sqlx::types::Uuid::from(group)).bind(missing).execute(&mut db).await.unwrap();
+    }
+    let joined = at_once(&directory, late.map(|user| add(group, owner, &[user]))).await;
+    assert_eq!(joined.iter().filter(|done| done.is_ok()).count(), 2);
+    assert_eq!(joined.iter().filter(|done| **done == Err(Refusal::TooManyMembers)).count(), 4);
+    let full = directory.groups(&[group]).await.unwrap().remove(0).unwrap();
+    assert_eq!(full.members_count, u64::try_from(MAX_MEMBERS).unwrap());
+    let outcome = done(&directory, Command::DeleteGroup { group, by: owner, at: at(3) }).await;
+    assert_eq!(outcome.events.len(), MAX_MEMBERS);
+    assert_eq!(directory.outbox(MAX_MEMBERS + 10).await.unwrap()[3..], outcome.events[..]);
+}

@@ -137,6 +137,7 @@ impl Dispatcher {
             Notice::SessionRevoked { user, session } => self.hub.revoked(user, session),
             Notice::Typing { conversation, user } => self.show(topic, frame::typing(conversation, user), Some(user)),
             Notice::Read { conversation, seq } => self.show(topic, frame::read(conversation, seq), None),
+            Notice::DirectoryChanged { version } => self.hub.directory.catch_up(directory::Version(version)),
             Notice::UserUpdated { .. } => {}
         }
     }

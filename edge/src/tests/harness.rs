@@ -64,9 +64,11 @@ async fn serve_directory(log: Arc<dyn Log>, directory: Arc<dyn Directory>) {
     let mut requests = log.serve(directory::SERVICE).await.unwrap();
     while let Some(request) = requests.next().await {
         let command: Command = serde_json::from_slice(&request.payload).unwrap();
-        let answer = match directory.execute(&command).await.unwrap() {
-            Ok(outcome) => Answer::Done(outcome),
-            Err(refusal) => Answer::Refused(refusal),
+        let done = directory.execute(&command).await.unwrap();
+        let version = directory.version().await.unwrap();
+        let answer = match done {
+            Ok(outcome) => Answer::Done { outcome, version },
+            Err(refusal) => Answer::Refused { refusal, version },
         };
         for row in directory.outbox(1_000).await.unwrap() {
             let append = Append { conversation: row.conversation, id: row.id, payload: row.payload, trace: None };

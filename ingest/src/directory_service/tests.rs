@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use directory::{Group, NewSession, NewUser, SecretHash};
 use faulty::FaultyLog;
+use history::History;
 use log::{Append, Delivery};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -20,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Stores {
     log: Arc<FaultyLog>,
     directory: Arc<dyn Directory>,
+    history: Arc<dyn History>,
     folder: TempDir,
 }
 
@@ -38,20 +40,22 @@ impl Stores {
         let config = log::Config::Embedded { path: "log".into(), retention_hours: 72, duplicate_window_seconds: 0 };
         let log = log::open(&config, folder.path(), Region::default()).await.unwrap();
         let directory = directory::open(&directory::Config::default(), folder.path()).await.unwrap();
-        Self { log: Arc::new(FaultyLog::over(log)), directory, folder }
+        let history = history::open(&history::Config::default(), folder.path()).await.unwrap();
+        Self { log: Arc::new(FaultyLog::over(log)), directory, history, folder }
     }
 
     /// The stores as the next process finds them.
     async fn reopened(self) -> Self {
         self.log.close().await;
-        let Self { log, directory, folder } = self;
-        drop((log, directory));
+        let Self { log, directory, history, folder } = self;
+        drop((log, directory, history));
         Self::open(folder).await
     }
 
     fn start(&self) -> Running {
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(run(self.log.clone(), self.directory.clone(), shutdown.clone()));
+        let (log, history, directory) = (self.log.clone(), self.history.clone(), self.directory.clone());
+        let task = tokio::spawn(run(Seams { log, history, directory }, shutdown.clone()));
         Running { task, shutdown }
     }
 
@@ -145,8 +149,13 @@ fn added(users: &[UserId]) -> Vec<Body> {
 }
 
 fn done(answer: Answer) -> Outcome {
-    let Answer::Done(outcome) = answer else { panic!("{answer:?}") };
+    let Answer::Done { outcome, .. } = answer else { panic!("{answer:?}") };
     outcome
+}
+
+fn refusal(answer: Answer) -> Refusal {
+    let Answer::Refused { refusal, .. } = answer else { panic!("{answer:?}") };
+    refusal
 }
 
 /// Deliveries of a feed, until there are so many.
@@ -264,7 +273,7 @@ async fn ended_sessions_and_changed_users_are_told() {
         expires_at: session.expires_at,
         at,
     };
-    assert_eq!(stores.ask(&reuse).await, Answer::Refused(Refusal::SessionReused));
+    assert_eq!(refusal(stores.ask(&reuse).await), Refusal::SessionReused);
     let ended = Notice::SessionRevoked { user: ada, session: id };
     assert_eq!(notices(&mut feed, 2).await, [(Topic::User(ada), ended.clone()), (Topic::Directory, ended)]);
 
@@ -286,7 +295,7 @@ async fn a_refusal_and_nonsense_are_answered_and_the_service_goes_on() {
     let [ada] = stores.register().await;
     let nobody = UserId::generate(Region::default());
     let (_, command) = create(ada, &[nobody]);
-    assert_eq!(stores.ask(&command).await, Answer::Refused(Refusal::UnknownUser));
+    assert_eq!(refusal(stores.ask(&command).await), Refusal::UnknownUser);
     let deep = "[".repeat(100_000);
     for nonsense in ["", "{}", "\u{0}", r#"{"command":"drop_everything"}"#, &deep] {
         let answer = stores.request(bytes::Bytes::copy_from_slice(nonsense.as_bytes())).await;

@@ -1,8 +1,9 @@
-//! Whether events are in the log already, however long ago they were stored.
+//! Whether events were stored already, however long ago that was.
 //!
 //! An event cannot have been stored before it was made, and its id tells when that was. So of each conversation
 //! only what the log stored since then is read: the cost grows with the conversation's traffic since the event
-//! was made, and not with its length. Events that have left the log are not found; the log keeps them for days.
+//! was made, and not with its length. Events that have left the log meanwhile are found in history; only what is
+//! old is looked for there, so that new events do not wait for a history that is down.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -11,15 +12,32 @@ use directory::OutboxRow;
 use log::{Head, Log};
 use types::{ConversationId, Event, EventId, Timestamp};
 
-use crate::Result;
+use crate::{Result, Seams};
 
 /// Events that are read at a time.
 const PAGE: usize = 512;
 /// How far the clock of whoever made an event may be ahead of the log's.
 const CLOCK_SLACK: Duration = Duration::from_secs(600);
 
-/// Those of `rows` that are in the log, with their `seq`.
-pub(super) async fn find(log: &dyn Log, rows: &[OutboxRow]) -> Result<BTreeMap<EventId, u64>> {
+/// For how long an event is in the log at the least. Set far lower than any log is set to keep its events.
+const CERTAINLY_KEPT: Duration = Duration::from_secs(3600);
+
+/// Those of `rows` that were stored, with their `seq`.
+pub(super) async fn find(seams: &Seams, rows: &[OutboxRow]) -> Result<BTreeMap<EventId, u64>> {
+    let mut found = find_in_log(&*seams.log, rows).await?;
+    let old = Timestamp::now().minus(CERTAINLY_KEPT);
+    for row in rows.iter().filter(|row| row.id.born_at() < old) {
+        if found.contains_key(&row.id) {
+            continue;
+        }
+        if let Some(entry) = seams.history.event(row.conversation, row.id).await? {
+            found.insert(row.id, entry.position.seq);
+        }
+    }
+    Ok(found)
+}
+
+async fn find_in_log(log: &dyn Log, rows: &[OutboxRow]) -> Result<BTreeMap<EventId, u64>> {
     // The oldest row of each conversation.
     let mut made = BTreeMap::<ConversationId, Timestamp>::new();
     for row in rows {
@@ -148,7 +166,7 @@ mod tests {
             let id = EventId::generate(Region::default());
             with_new.push(OutboxRow { id, conversation, payload: rows[0].payload.clone() });
         }
-        let found = find(&*log, &with_new).await.unwrap();
+        let found = find_in_log(&*log, &with_new).await.unwrap();
         assert_eq!(found.len(), asked.len());
         for row in &asked {
             let at = log.read(row.conversation, found[&row.id] - 1, 1).await.unwrap();
