@@ -1,31 +1,34 @@
 //! What every blob store must do.
 //!
-//! `contract_tests!(open)` makes a test of each check; `open` opens the store that lives at a path, or makes it.
+//! `contract_tests!(Place)` makes a test of each check; `Place` is where a store lies: it has `make()`, `store()` and
+//! `remove()`.
 
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::oneshot;
 use types::{AttachmentId, Region};
 
-use crate::{Blobs, Error, Stream};
+use crate::{Blobs, Error, ServedAs, Stream};
 
-/// Makes a test of every check of the contract, on the store that `$open` opens.
+/// Makes a test of every check of the contract, on the store of a `$place`.
 macro_rules! contract_tests {
-    ($open:path; $($check:ident)*) => {
+    ($place:ident; $($check:ident)*) => {
         $(
             #[tokio::test]
             async fn $check() {
-                let place = tempfile::tempdir().unwrap();
-                crate::contract::$check($open(place.path()).await).await;
+                let place = $place::make().await;
+                crate::contract::$check(place.store().await).await;
+                place.remove().await;
             }
         )*
     };
-    ($open:path) => {
-        crate::contract::contract_tests! { $open;
+    ($place:ident) => {
+        crate::contract::contract_tests! { $place;
             a_blob_is_read_as_it_was_put
             an_empty_blob_is_a_blob
             a_part_is_cut_to_the_blob
@@ -36,10 +39,15 @@ macro_rules! contract_tests {
             a_blob_that_is_too_long_leaves_nothing
             an_endless_stream_is_refused_and_not_read_to_its_end
             a_stream_that_breaks_off_leaves_nothing
+            a_large_blob_is_read_as_it_was_put
+            a_large_blob_is_not_there_before_it_is_whole
             a_put_that_is_given_up_leaves_nothing
             a_refused_blob_leaves_the_one_before_it
             a_deleted_blob_is_gone_and_may_be_deleted_again
             of_many_blobs_put_at_once_under_one_id_one_is_left_whole
+            a_link_reads_a_blob_and_says_what_it_is_told_to
+            what_a_link_uploads_is_a_blob_once_it_is_kept
+            a_link_for_one_size_takes_no_other
         }
     };
 }
@@ -157,6 +165,38 @@ pub(crate) async fn a_stream_that_breaks_off_leaves_nothing(store: Arc<dyn Blobs
     assert_nothing(&*store, id).await;
 }
 
+/// More than a store sends with one request, in pieces that fit no part.
+fn large() -> (Vec<u8>, Vec<Vec<u8>>) {
+    let bytes = noise(20_000_003, 3);
+    let pieces = bytes.chunks(1_000_001).map(<[u8]>::to_vec).collect();
+    (bytes, pieces)
+}
+
+pub(crate) async fn a_large_blob_is_read_as_it_was_put(store: Arc<dyn Blobs>) {
+    let (id, (bytes, cut)) = (id(), large());
+    assert_eq!(store.put(id, pieces(cut), 32 * MIB).await.unwrap(), 20_000_003);
+    assert_eq!(store.size(id).await.unwrap(), Some(20_000_003));
+    assert!(read(&*store, id, None).await.as_ref() == Some(&bytes));
+    let part = read(&*store, id, Some(8_388_600..16_777_300)).await;
+    assert!(part.as_deref() == Some(&bytes[8_388_600..16_777_300]));
+}
+
+pub(crate) async fn a_large_blob_is_not_there_before_it_is_whole(store: Arc<dyn Blobs>) {
+    let (id, (_, cut)) = (id(), large());
+    let (come, has_come) = oneshot::channel();
+    let whole = stream::iter(cut).map(|piece| Ok(Bytes::from(piece)));
+    let then_waits = whole.chain(stream::once(async {
+        come.send(()).unwrap();
+        std::future::pending().await
+    }));
+    let put = store.put(id, Box::pin(then_waits), 32 * MIB);
+    tokio::select! {
+        _ = put => unreachable!("the stream never ends"),
+        come = has_come => come.unwrap(),
+    }
+    assert_nothing(&*store, id).await;
+}
+
 pub(crate) async fn a_put_that_is_given_up_leaves_nothing(store: Arc<dyn Blobs>) {
     let id = id();
     let (begun, has_begun) = oneshot::channel();
@@ -207,4 +247,52 @@ pub(crate) async fn of_many_blobs_put_at_once_under_one_id_one_is_left_whole(sto
     }
     let left = read(&*store, id, None).await.unwrap();
     assert!((0..8).any(|salt| left == noise(100_000, salt << 20)));
+}
+
+/// A day.
+const TTL: Duration = Duration::from_secs(86_400);
+
+pub(crate) async fn a_link_reads_a_blob_and_says_what_it_is_told_to(store: Arc<dyn Blobs>) {
+    let id = id();
+    store.put(id, pieces(["linked"]), 6).await.unwrap();
+    let served_as = ServedAs { content_type: "image/png", content_disposition: "attachment; filename=\"a b.png\"" };
+    let Some(link) = store.presign_get(id, served_as, TTL).await.unwrap() else { return };
+    let answer = reqwest::get(&link).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["content-type"], "image/png");
+    assert_eq!(answer.headers()["content-disposition"], "attachment; filename=\"a b.png\"");
+    assert_eq!(answer.bytes().await.unwrap(), "linked");
+    let forged = reqwest::get(link.replace("a%20b", "a%20c")).await.unwrap();
+    assert_eq!(forged.status(), 403);
+}
+
+async fn upload(link: &str, bytes: impl Into<reqwest::Body>) -> reqwest::StatusCode {
+    reqwest::Client::new().put(link).body(bytes).send().await.unwrap().status()
+}
+
+pub(crate) async fn what_a_link_uploads_is_a_blob_once_it_is_kept(store: Arc<dyn Blobs>) {
+    let (uploaded, kept, other) = (id(), id(), id());
+    let Some(link) = store.presign_put(uploaded, 5, TTL).await.unwrap() else {
+        assert_eq!(store.keep_uploaded(uploaded, kept).await.unwrap(), None);
+        return;
+    };
+    assert_eq!(store.keep_uploaded(uploaded, kept).await.unwrap(), None);
+    assert_eq!(upload(&link, "first").await, 200);
+    assert_nothing(&*store, uploaded).await;
+    assert_eq!(store.keep_uploaded(uploaded, kept).await.unwrap(), Some(5));
+    // The link still works, and does not reach the blob.
+    assert_eq!(upload(&link, "other").await, 200);
+    assert_eq!(read(&*store, kept, None).await, Some(b"first".to_vec()));
+    assert_eq!(store.keep_uploaded(uploaded, other).await.unwrap(), Some(5));
+    assert_eq!(read(&*store, other, None).await, Some(b"other".to_vec()));
+    store.delete(uploaded).await.unwrap();
+    assert_eq!(store.keep_uploaded(uploaded, id()).await.unwrap(), None);
+    assert_eq!(read(&*store, kept, None).await, Some(b"first".to_vec()));
+}
+
+pub(crate) async fn a_link_for_one_size_takes_no_other(store: Arc<dyn Blobs>) {
+    let (uploaded, kept) = (id(), id());
+    let Some(link) = store.presign_put(uploaded, 5, TTL).await.unwrap() else { return };
+    assert_eq!(upload(&link, "longer").await, 403);
+    assert_eq!(store.keep_uploaded(uploaded, kept).await.unwrap(), None);
 }

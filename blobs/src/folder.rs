@@ -11,6 +11,7 @@ use std::io::{self, ErrorKind, SeekFrom};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
@@ -19,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio_util::io::ReaderStream;
 use types::AttachmentId;
 
-use crate::{Blobs, Error, Result, Stream};
+use crate::{Blobs, Error, Result, ServedAs, Stream};
 use incoming::Incoming;
 
 /// The pieces in which a blob is read, and the most that is held of one on its way in beside the piece that came,
@@ -85,6 +86,18 @@ impl Blobs for Folder {
         }
         Ok(())
     }
+
+    async fn presign_get(&self, _: AttachmentId, _: ServedAs<'_>, _: Duration) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    async fn presign_put(&self, _: AttachmentId, _: u64, _: Duration) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    async fn keep_uploaded(&self, _: AttachmentId, _: AttachmentId) -> Result<Option<u64>> {
+        Ok(None)
+    }
 }
 
 impl Folder {
@@ -124,7 +137,24 @@ mod tests {
         open(place.to_owned()).await.unwrap()
     }
 
-    crate::contract::contract_tests!(open_in);
+    /// A folder that is removed with this.
+    struct Place(tempfile::TempDir);
+
+    impl Place {
+        async fn make() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        async fn store(&self) -> Arc<dyn Blobs> {
+            open_in(self.0.path()).await
+        }
+
+        async fn remove(self) {
+            self.0.close().unwrap();
+        }
+    }
+
+    crate::contract::contract_tests!(Place);
 
     fn files_in(folder: &Path) -> Vec<String> {
         let entries = std::fs::read_dir(folder).unwrap();

@@ -8,7 +8,7 @@
 //! | [`position`] | where in a conversation, and where in the whole log |
 //! | [`entry`] | an event as the log has stored it |
 //! | [`notice`] | what one role tells the others, unstored |
-//! | [`secret`] | texts that must not be seen |
+//! | [`secret`] | passwords and keys that are never shown |
 //! | [`timestamp`] | milliseconds since 1970, the one place where the clock is read |
 //! | [`trace`] | where a trace stands, as it travels beside an event |
 
