@@ -4,18 +4,23 @@
 //! Only ingest stores events here, from the log, in order; edges read, and set read marks. What is not yet
 //! stored an edge takes from the tail of the log.
 //!
-//! Embedded: on fjall. Every implementation passes the suite in `contract.rs`.
+//! Embedded: on fjall. In a cluster: on a CQL server, ScyllaDB or Cassandra. Every implementation passes the
+//! suite in `contract.rs`.
 
 #[cfg(test)]
 mod contract;
 mod embedded;
+mod message;
+mod reading;
+mod scylla;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use types::{Content, ConversationId, Entry, EventId, Position, Timestamp, UserId};
+use types::{Content, ConversationId, Entry, EventId, Position, Secret, Timestamp, UserId};
 
 /// Which history, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +31,49 @@ pub enum Config {
         /// The folder; made when missing. Relative to the data folder.
         path: PathBuf,
     },
+    /// On a CQL server.
+    Scylla(CqlServer),
+}
+
+/// A CQL server, ScyllaDB or Cassandra, and where on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CqlServer {
+    /// Where to begin: `host` or `host:port` of a few nodes. The others are learnt from them.
+    pub nodes: Vec<String>,
+    /// The keyspace, made by [`migrate`] when missing: letters, digits and `_`, at most 48.
+    #[serde(default = "CqlServer::keyspace")]
+    pub keyspace: String,
+    /// The datacenter whose nodes are asked, and no others. Without one, any node is.
+    #[serde(default)]
+    pub local_datacenter: Option<String>,
+    /// Who we are, when the server asks.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// What proves it.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// How a keyspace that is made keeps its copies: the options of `NetworkTopologyStrategy`, such as
+    /// `{ replication_factor = 3 }` for three in each datacenter there is, or `{ eu = 3, us = 3 }`.
+    #[serde(default = "CqlServer::replication")]
+    pub replication: BTreeMap<String, u8>,
+    /// How long one request may take, in milliseconds, repetitions by the driver counted in.
+    #[serde(default = "CqlServer::request_timeout_ms")]
+    pub request_timeout_ms: u32,
+}
+
+impl CqlServer {
+    fn keyspace() -> String {
+        "rookery".into()
+    }
+
+    fn replication() -> BTreeMap<String, u8> {
+        BTreeMap::from([("replication_factor".into(), 3)])
+    }
+
+    const fn request_timeout_ms() -> u32 {
+        5_000
+    }
 }
 
 impl Default for Config {
@@ -81,7 +129,7 @@ pub struct Tail {
 }
 
 /// Which messages of a conversation. All bounds hold together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Page {
     /// Only messages with a smaller `seq`.
     pub before_seq: Option<u64>,
@@ -99,7 +147,7 @@ pub struct Page {
 }
 
 /// The order of a page.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
     /// Newest first.
@@ -148,13 +196,27 @@ pub trait History: Send + Sync + 'static {
     async fn read_marks(&self, user: UserId, conversations: &[ConversationId]) -> Result<Vec<u64>>;
 }
 
-/// Opens the history that `config` names; an embedded one is made when missing. Relative paths are below
-/// `data_dir`.
+/// Opens the history that `config` names; an embedded one is made when missing, one on a server never is: see
+/// [`migrate`]. Relative paths are below `data_dir`.
 ///
 /// # Errors
-/// When another process has it open, or the disk refuses.
+/// When another process has it open, the disk refuses, the server does not answer, or its schema is older than
+/// this program's. A newer one is taken: schemas change so that the program before still works.
 pub async fn open(config: &Config, data_dir: &Path) -> Result<Arc<dyn History>> {
     match config {
         Config::Embedded { path } => Ok(embedded::open(data_dir.join(path)).await?),
+        Config::Scylla(server) => Ok(scylla::open(server).await?),
+    }
+}
+
+/// Brings the history that `config` names to this program's schema, making what is missing. May be run again, and
+/// from many places at once: one does it, the others wait.
+///
+/// # Errors
+/// As [`open`]; and [`Error::Damaged`] when the schema is newer than this program's, for it never goes back.
+pub async fn migrate(config: &Config, data_dir: &Path) -> Result<()> {
+    match config {
+        Config::Embedded { .. } => open(config, data_dir).await.map(drop),
+        Config::Scylla(server) => scylla::migrate(server).await,
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap, btree_map};
 
 use fjall::{OwnedWriteBatch, Slice};
-use serde::Deserialize;
-use types::{Body, ConversationId, Entry, Event, EventId, Position};
+use types::{ConversationId, Entry, EventId, Position};
 
 use super::row::{Change, Row, TailRow};
 use super::store::{Store, View};
 use super::table::{self, Class, Number, Place, Table};
+use crate::reading::{Effect, Reading};
 use crate::{Error, Result};
 
 /// An event has a row, its id and its sender; its conversation a tail.
@@ -133,14 +133,12 @@ impl<'a, 'b> Stretch<'a, 'b> {
         }
         self.warn_of_gap(entry);
         let mut place = Place::other(entry.position.seq);
-        match Event::decode(&entry.payload) {
-            Ok(event) if self.is_new(event.id)? => {
-                let id = event.id;
-                place = self.carry_out(entry, event)?;
-                self.claim(id, place);
-            }
-            Ok(_) => {}
-            Err(_) => self.note_unreadable(entry)?,
+        let Reading { id, effect } = Reading::of(entry);
+        if let Some(id) = id
+            && self.is_new(id)?
+        {
+            place = self.carry_out(entry, effect)?;
+            self.claim(id, place);
         }
         if place.class == Class::Other {
             self.batch.put(Table::Events, self.number.event(place), Row::of(entry).encode());
@@ -191,17 +189,16 @@ impl<'a, 'b> Stretch<'a, 'b> {
     }
 
     /// Does what the event says, and tells where the event is to be kept.
-    fn carry_out(&mut self, entry: &Entry, event: Event) -> Result<Place> {
+    fn carry_out(&mut self, entry: &Entry, effect: Effect) -> Result<Place> {
         let (seq, at) = (entry.position.seq, entry.at);
-        match event.body {
-            Body::Message(_) => {
-                self.batch.put(Table::Senders, self.number.sent(event.sender, seq), []);
+        match effect {
+            Effect::Message { sender } => {
+                self.batch.put(Table::Senders, self.number.sent(sender, seq), []);
                 self.messages.insert(seq, Row::of(entry));
                 return Ok(Place::message(seq));
             }
-            Body::Edit { message, text } => self.change(message, Change { seq, at, text: Some(text) })?,
-            Body::Delete { message } => self.change(message, Change { seq, at, text: None })?,
-            _ => {}
+            Effect::Change { message, text } => self.change(message, Change { seq, at, text })?,
+            Effect::Nothing => {}
         }
         Ok(Place::other(seq))
     }
@@ -229,18 +226,6 @@ impl<'a, 'b> Stretch<'a, 'b> {
         Ok(())
     }
 
-    /// What cannot be read must not stop what can: it is kept as it is, and its id, if it has one, is used.
-    fn note_unreadable(&mut self, entry: &Entry) -> Result<()> {
-        let (conversation, seq) = (self.conversation, entry.position.seq);
-        tracing::warn!(%conversation, seq, "an event cannot be read; it is kept as it is");
-        metrics::counter!("rookery_history_unreadable_events_total").increment(1);
-        match serde_json::from_slice::<Identified>(&entry.payload) {
-            Ok(Identified { id }) if self.is_new(id)? => self.claim(id, Place::other(seq)),
-            _ => {}
-        }
-        Ok(())
-    }
-
     fn move_tail(&mut self, entry: &Entry, class: Class) {
         let (position, at) = (entry.position, entry.at);
         let tail = self.tail.get_or_insert(TailRow { position, at, last_message: 0 });
@@ -262,10 +247,4 @@ impl<'a, 'b> Stretch<'a, 'b> {
             batch.tails.push((conversation, (number, tail)));
         }
     }
-}
-
-/// An event of which nothing else can be read.
-#[derive(Deserialize)]
-struct Identified {
-    id: EventId,
 }

@@ -1,7 +1,7 @@
 //! The values in the tables. Numbers are big-endian, texts are UTF-8.
 
 use bytes::{BufMut, Bytes};
-use types::{Body, Content, ConversationId, Entry, Epoch, Event, Position, Timestamp};
+use types::{ConversationId, Entry, Epoch, Position, Timestamp};
 
 use crate::{Error, Message, Result};
 
@@ -98,17 +98,8 @@ impl Row {
 
     /// The message in its present state.
     pub(super) fn into_message(self, conversation: ConversationId, seq: u64) -> Result<Message> {
-        let Ok(Event { id, sender, body: Body::Message(mut content) }) = Event::decode(&self.payload) else {
-            return Err(Error::Damaged(format!("the row of message {seq} of {conversation} holds no message")));
-        };
-        let updated_at = self.change.as_ref().map_or(self.at, |change| change.at);
-        let deleted = matches!(self.change, Some(Change { text: None, .. }));
-        match self.change {
-            Some(Change { text: Some(text), .. }) => content.text = text,
-            Some(_) => content = Content::default(),
-            None => {}
-        }
-        Ok(Message { id, conversation, seq, sender, content, created_at: self.at, updated_at, deleted })
+        let change = self.change.map(|change| (change.at, change.text));
+        Message::present((conversation, seq), self.at, &self.payload, change)
     }
 
     /// Changes the message unless it is deleted, or was changed by a later event. A deletion counts over every

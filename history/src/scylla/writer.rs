@@ -1,0 +1,260 @@
+//! Events on their way into the store: first everything else, the tail last, so that whoever sees a tail sees all
+//! that lies before it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use futures_util::future::{try_join, try_join_all};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use moka::sync::Cache;
+use scylla::statement::batch::{Batch, BatchType};
+use scylla::statement::prepared::PreparedStatement;
+use types::{ConversationId, Entry, Epoch, UserId};
+
+use super::buckets::sender_key;
+use super::connection::Connection;
+use super::events::{Events, Partition, ROWS_NAMED};
+use super::ids::Ids;
+use super::peers::Peers;
+use super::plan::{Plan, What, Write};
+use super::stamp::{self, Bucket};
+use super::tails::{TailRow, Tails};
+use crate::reading::{Effect, Reading};
+use crate::{Error, Result};
+
+/// Conversations that are stored at once, by one call.
+const CONVERSATIONS_AT_ONCE: usize = 64;
+/// How many tails are remembered.
+const REMEMBERED_TAILS: u64 = 65_536;
+/// How many senders are remembered, with the bucket they were last noted in.
+const REMEMBERED_SPEAKERS: u64 = 65_536;
+
+/// Stores events.
+pub(super) struct Writer {
+    connection: Arc<Connection>,
+    tails: Arc<Tails>,
+    ids: Arc<Ids>,
+    peers: Arc<Peers>,
+    event: PreparedStatement,
+    sent: PreparedStatement,
+    id: PreparedStatement,
+    edit: PreparedStatement,
+    deletion: PreparedStatement,
+    bucket: PreparedStatement,
+    bucket_start: PreparedStatement,
+    /// The tails of conversations that this process wrote to of late. Another process may have gone on from there;
+    /// that shows in the next event's `prev`.
+    remembered: Cache<ConversationId, TailRow>,
+    /// Who is noted as a sender in which bucket.
+    speakers: Cache<(ConversationId, UserId, Bucket), ()>,
+}
+
+/// The values stand in `plan.rs`, as [`Write`].
+const WRITE_EVENT: &str = "INSERT INTO events (conversation, bucket, class, seq, epoch, prev, at, payload) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+const WRITE_SENT: &str = "INSERT INTO sent (conversation, bucket, sender, seq) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
+const WRITE_ID: &str = "INSERT INTO ids (conversation, bucket, id, seq, class, event_bucket) \
+    VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+const WRITE_EDIT: &str = "UPDATE events USING TIMESTAMP ? SET edited_at = ?, edited_text = ? \
+    WHERE conversation = ? AND bucket = ? AND class = 0 AND seq = ?";
+const WRITE_DELETION: &str = "UPDATE events USING TIMESTAMP ? SET deleted_at = ? \
+    WHERE conversation = ? AND bucket = ? AND class = 0 AND seq = ?";
+const WRITE_BUCKET: &str = "INSERT INTO buckets (conversation, sender, bucket) VALUES (?, ?, ?) USING TIMESTAMP ?";
+const WRITE_BUCKET_START: &str =
+    "INSERT INTO bucket_starts (conversation, first_seq, bucket) VALUES (?, ?, ?) USING TIMESTAMP ?";
+
+impl Writer {
+    pub(super) async fn prepare(
+        connection: &Arc<Connection>,
+        tails: Arc<Tails>,
+        ids: Arc<Ids>,
+        peers: Arc<Peers>,
+    ) -> Result<Self> {
+        Ok(Self {
+            connection: Arc::clone(connection),
+            tails,
+            ids,
+            peers,
+            event: connection.prepare_write(WRITE_EVENT).await?,
+            sent: connection.prepare_write(WRITE_SENT).await?,
+            id: connection.prepare_write(WRITE_ID).await?,
+            edit: connection.prepare_write(WRITE_EDIT).await?,
+            deletion: connection.prepare_write(WRITE_DELETION).await?,
+            bucket: connection.prepare_write(WRITE_BUCKET).await?,
+            bucket_start: connection.prepare_write(WRITE_BUCKET_START).await?,
+            remembered: Cache::new(REMEMBERED_TAILS),
+            speakers: Cache::new(REMEMBERED_SPEAKERS),
+        })
+    }
+
+    /// See [`crate::History::store`]. `events` reads what is stored already. What was begun and not ended, or failed in
+    /// part, is done again by the next call with the same events.
+    pub(super) async fn store(&self, events: &Events, entries: &[Entry]) -> Result<()> {
+        let mut entries: Vec<&Entry> = entries.iter().collect();
+        entries.sort_by_key(|entry| (entry.conversation, entry.position.seq));
+        entries.dedup_by_key(|entry| (entry.conversation, entry.position.seq));
+        let stretches = entries
+            .chunk_by(|one, next| one.conversation == next.conversation)
+            .filter_map(|entries| Some(Stretch { conversation: entries.first()?.conversation, entries }));
+        let stores: Vec<_> = stretches.map(|stretch| self.store_stretch(events, stretch)).collect();
+        stream::iter(stores).buffer_unordered(CONVERSATIONS_AT_ONCE).try_collect().await
+    }
+
+    async fn store_stretch(&self, events: &Events, stretch: Stretch<'_>) -> Result<()> {
+        let conversation = stretch.conversation;
+        let tail = self.tail(stretch).await?;
+        let new = stretch.unstored(events, tail.as_ref()).await?;
+        if new.is_empty() {
+            return Ok(());
+        }
+        let readings: Vec<Reading> = new.iter().map(|entry| Reading::of(entry)).collect();
+        let named = readings.iter().flat_map(|reading| {
+            let target = match reading.effect {
+                Effect::Change { message, .. } => Some(message),
+                _ => None,
+            };
+            reading.id.into_iter().chain(target)
+        });
+        let places = self.ids.find(conversation, named).await?;
+        let mut plan = Plan::new(conversation, tail, places);
+        for (entry, reading) in new.iter().copied().zip(readings) {
+            plan.add(entry, reading);
+        }
+        let peers = async {
+            match (tail, new.first()) {
+                (None, Some(first)) => self.peers.write(conversation, first.position.seq).await,
+                _ => Ok(()),
+            }
+        };
+        let rows = try_join_all(plan.chunks().into_iter().map(|chunk| self.write(chunk)));
+        try_join(try_join(peers, self.note_buckets(conversation, &plan)), rows).await?;
+        if let Some(end) = plan.tail {
+            self.tails.write(conversation, &end).await?;
+            self.remembered.insert(conversation, end);
+        }
+        Ok(())
+    }
+
+    /// The tail before a stretch: the remembered one, if the stretch goes on right there, and else the stored one.
+    async fn tail(&self, stretch: Stretch<'_>) -> Result<Option<TailRow>> {
+        let remembered = self.remembered.get(&stretch.conversation);
+        if let Some(tail) = remembered.filter(|tail| stretch.goes_on_from(tail)) {
+            return Ok(Some(tail));
+        }
+        let tail = self.tails.read(stretch.conversation).await?;
+        stretch.warn_of_gap(tail.as_ref());
+        Ok(tail)
+    }
+
+    /// Writes rows of one partition.
+    async fn write(&self, chunk: Vec<Write<'_>>) -> Result<()> {
+        if let [write] = &*chunk {
+            return self.connection.write(self.statement(write), write).await;
+        }
+        let mut batch = Batch::new(BatchType::Unlogged);
+        batch.set_is_idempotent(true);
+        for write in &chunk {
+            batch.append_statement(self.statement(write).clone());
+        }
+        self.connection.write_batch(&batch, &chunk).await
+    }
+
+    fn statement(&self, write: &Write<'_>) -> &PreparedStatement {
+        match write.what {
+            What::Event { .. } => &self.event,
+            What::Sent { .. } => &self.sent,
+            What::Id { .. } => &self.id,
+            What::Edit { .. } => &self.edit,
+            What::Deletion { .. } => &self.deletion,
+        }
+    }
+
+    /// Notes the buckets that begin, and who has not sent in them before, as far as this process remembers.
+    async fn note_buckets(&self, conversation: ConversationId, plan: &Plan<'_>) -> Result<()> {
+        let key = conversation.key();
+        let starts = plan.starts.iter().map(async |(bucket, seq)| {
+            let stamp = stamp::first_wins(*seq);
+            self.connection.write(&self.bucket_start, (&key, stamp::number(*seq), bucket.0, stamp)).await?;
+            self.connection.write(&self.bucket, (&key, sender_key(None), bucket.0, stamp)).await
+        });
+        let speakers = plan.speakers.iter().map(async |((sender, bucket), seq)| {
+            let noted = (conversation, *sender, *bucket);
+            if !self.speakers.contains_key(&noted) {
+                let values = (&key, sender_key(Some(sender)), bucket.0, stamp::first_wins(*seq));
+                self.connection.write(&self.bucket, values).await?;
+                self.speakers.insert(noted, ());
+            }
+            Ok::<_, Error>(())
+        });
+        try_join(try_join_all(starts), try_join_all(speakers)).await.map(drop)
+    }
+}
+
+/// Events of one conversation, in order of `seq`, none twice, at least one.
+#[derive(Clone, Copy)]
+struct Stretch<'a> {
+    conversation: ConversationId,
+    entries: &'a [&'a Entry],
+}
+
+impl<'a> Stretch<'a> {
+    fn goes_on_from(&self, tail: &TailRow) -> bool {
+        let Some(first) = self.entries.first() else { return false };
+        first.prev == tail.position.seq && first.position.seq > tail.position.seq
+    }
+
+    /// Nothing may be left out, but what the log no longer has cannot be waited for.
+    fn warn_of_gap(&self, tail: Option<&TailRow>) {
+        let (conversation, end) = (self.conversation, tail.map_or(0, |tail| tail.position.seq));
+        let first_new = self.entries.iter().find(|entry| entry.position.seq > end);
+        if let Some(Entry { position, prev, .. }) = first_new
+            && *prev > end
+        {
+            tracing::warn!(%conversation, prev, seq = position.seq, "events before this one were never given to history");
+        }
+    }
+
+    /// The events that are not stored. Those up to the tail are, with all their effects, if they are the tail's log's.
+    async fn unstored(&self, events: &Events, tail: Option<&TailRow>) -> Result<Vec<&'a Entry>> {
+        let Some(tail) = tail else { return Ok(self.entries.to_vec()) };
+        let old = self.entries.partition_point(|entry| entry.position.seq <= tail.position.seq);
+        let (old, new) = self.entries.split_at(old);
+        let stored = self.stored_epochs(events, old).await?;
+        let mut unstored = Vec::with_capacity(new.len());
+        for entry in old {
+            if !self.is_stored(entry, stored.get(&entry.position.seq).copied(), tail)? {
+                unstored.push(*entry);
+            }
+        }
+        unstored.extend(new);
+        Ok(unstored)
+    }
+
+    async fn stored_epochs(&self, events: &Events, entries: &[&Entry]) -> Result<HashMap<u64, Epoch>> {
+        let mut buckets: BTreeMap<Bucket, Vec<u64>> = BTreeMap::new();
+        for entry in entries {
+            buckets.entry(Bucket::of(entry.at)).or_default().push(entry.position.seq);
+        }
+        let key = self.conversation.key();
+        let questions = buckets.iter().flat_map(|(bucket, seqs)| {
+            let partition = Partition { conversation: self.conversation, key: &key, bucket: *bucket };
+            seqs.chunks(ROWS_NAMED).map(move |seqs| events.epochs(partition, seqs))
+        });
+        Ok(try_join_all(questions).await?.into_iter().flatten().collect())
+    }
+
+    fn is_stored(&self, entry: &Entry, stored: Option<Epoch>, tail: &TailRow) -> Result<bool> {
+        let (conversation, epoch, seq) = (self.conversation, entry.position.epoch, entry.position.seq);
+        if stored == Some(epoch) {
+            return Ok(true);
+        }
+        let (end, log) = (tail.position.seq, stored.unwrap_or(tail.position.epoch));
+        if log == epoch {
+            tracing::warn!(%conversation, seq, end, "an event comes after later ones");
+            return Ok(false);
+        }
+        let why =
+            format!("event {seq} of {conversation} comes from log {epoch}, but is stored up to {end} from log {log}");
+        Err(Error::Damaged(why))
+    }
+}
