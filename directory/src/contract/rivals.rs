@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use types::{Body, UserId};
 
 use super::{
-    Done, Shared, add, at, at_once, create, create_group, done, member_ids, new_session, new_user, open_session, register,
-    register_all, remove, secret, told,
+    Done, Shared, add, at, at_once, create, create_group, done, member_ids, new_session, new_user, open_session,
+    register, register_all, remove, secret, told,
 };
 use crate::{Command, NewUser, Outcome, Refusal, Role};
 
@@ -43,10 +43,8 @@ pub(crate) async fn of_many_first_users_at_once_one_becomes_operator(directory: 
 pub(crate) async fn of_many_registrations_of_one_name_at_once_one_is_carried_out(directory: &Shared) {
     register(directory, "operator").await;
     let rival = |number| NewUser { email: format!("{number}@example.org"), ..new_user("ada") };
-    let registered = only(
-        at_once(directory, (0..RIVALS).map(|number| register_as(rival(number)))).await,
-        Refusal::UsernameTaken,
-    );
+    let registered =
+        only(at_once(directory, (0..RIVALS).map(|number| register_as(rival(number)))).await, Refusal::UsernameTaken);
     let found = directory.credentials("ada").await.unwrap().map(|found| found.user);
     assert_eq!(found, registered.user);
     let rival = |number: usize| NewUser { email: "bob@example.org".into(), ..new_user(&format!("bob{number}")) };

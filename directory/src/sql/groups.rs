@@ -54,13 +54,7 @@ pub(super) async fn create(db: &mut Db<'_>, new: &Creation<'_>) -> Step<Outcome>
 const RENAME: &str = "UPDATE groups SET name = $2, updated_at = $3 WHERE id = $1 RETURNING *";
 
 /// Gives a group another name.
-pub(super) async fn rename(
-    db: &mut Db<'_>,
-    id: GroupId,
-    by: UserId,
-    name: &str,
-    at: Timestamp,
-) -> Step<Outcome> {
+pub(super) async fn rename(db: &mut Db<'_>, id: GroupId, by: UserId, name: &str, at: Timestamp) -> Step<Outcome> {
     let present = require_owned(db, id, by).await?;
     if present.name == name {
         return Ok(Outcome { group: Some(present), repeated: true, ..Outcome::default() });

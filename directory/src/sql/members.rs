@@ -9,13 +9,7 @@ use super::{Db, Row, Step, Words, columns, groups, outbox, users};
 use crate::{Group, MAX_ADDED_AT_ONCE, MAX_GROUPS_PER_USER, MAX_MEMBERS, Member, MemberRole, Outcome, Refusal, Result};
 
 /// Gives users access. Those who have it already are passed over.
-pub(super) async fn add(
-    db: &mut Db<'_>,
-    id: GroupId,
-    by: UserId,
-    users: &[UserId],
-    at: Timestamp,
-) -> Step<Outcome> {
+pub(super) async fn add(db: &mut Db<'_>, id: GroupId, by: UserId, users: &[UserId], at: Timestamp) -> Step<Outcome> {
     let group = groups::require_owned(db, id, by).await?;
     require_few(users)?;
     let present = present(db, id, users).await?;
@@ -99,13 +93,7 @@ pub(super) async fn admit(db: &mut Db<'_>, id: GroupId, users: &[UserId], at: Ti
 }
 
 /// Takes access away.
-pub(super) async fn remove(
-    db: &mut Db<'_>,
-    id: GroupId,
-    by: UserId,
-    user: UserId,
-    at: Timestamp,
-) -> Step<Outcome> {
+pub(super) async fn remove(db: &mut Db<'_>, id: GroupId, by: UserId, user: UserId, at: Timestamp) -> Step<Outcome> {
     let group = groups::require_member(db, id, by).await?;
     if by != user && by != group.owner {
         return Err(Refusal::NotOwner.into());
@@ -181,23 +169,14 @@ const PAGE: &str = "
     ORDER BY members.user_id LIMIT $3";
 
 /// Members of a group, in order of their ids.
-pub(super) async fn page(
-    db: &mut Db<'_>,
-    id: GroupId,
-    after: Option<UserId>,
-    limit: usize,
-) -> Result<Vec<Member>> {
+pub(super) async fn page(db: &mut Db<'_>, id: GroupId, after: Option<UserId>, limit: usize) -> Result<Vec<Member>> {
     let after = after.map_or(Uuid::nil(), Uuid::from);
     let page = db.query(PAGE).bind(Uuid::from(id)).bind(after).bind(columns::limit(limit));
     page.fetch_all(db).await?.iter().map(member).collect()
 }
 
 fn member(row: &Row) -> Result<Member> {
-    Ok(Member {
-        user: users::user(row)?,
-        role: member_role(row)?,
-        joined_at: columns::timestamp(row, "joined_at")?,
-    })
+    Ok(Member { user: users::user(row)?, role: member_role(row)?, joined_at: columns::timestamp(row, "joined_at")? })
 }
 
 fn user_id(row: &Row) -> Result<UserId> {

@@ -82,7 +82,8 @@ pub(super) async fn rotate(db: &mut Db<'_>, rotation: &Rotation<'_>) -> Step<Out
         end(db, rotation.session, rotation.at).await?;
         return Err(Refusal::SessionReused.into());
     }
-    let row = db.query(ROTATE)
+    let row = db
+        .query(ROTATE)
         .bind(Uuid::from(rotation.session))
         .bind(rotation.next.0.as_slice())
         .bind(rotation.at.as_millis())

@@ -74,9 +74,7 @@ impl Statement {
     pub(super) async fn execute(self, db: &mut Db<'_>) -> sqlx::Result<u64> {
         match (self, db) {
             (Self::Sqlite(query), Db::Sqlite(db)) => Ok(query.execute(&mut **db).await?.rows_affected()),
-            (Self::Postgres(query), Db::Postgres(db)) => {
-                Ok(in_time(query.execute(&mut **db)).await?.rows_affected())
-            }
+            (Self::Postgres(query), Db::Postgres(db)) => Ok(in_time(query.execute(&mut **db)).await?.rows_affected()),
             _ => unreachable!("a statement is run on the store that made it"),
         }
     }

@@ -114,12 +114,7 @@ const UPDATE: &str = "
     WHERE id = $1";
 
 /// Changes a user.
-pub(super) async fn update(
-    db: &mut Db<'_>,
-    id: UserId,
-    changes: &Changes<'_>,
-    at: Timestamp,
-) -> Step<Outcome> {
+pub(super) async fn update(db: &mut Db<'_>, id: UserId, changes: &Changes<'_>, at: Timestamp) -> Step<Outcome> {
     require(db, id).await?;
     if let Some(username) = changes.username {
         require_free_username(db, id, username).await?;
@@ -255,12 +250,7 @@ const SEARCH: &str = "
 
 /// Users whose user name or name begins with `query`, in order of their user names. The cost grows with the
 /// number of names that begin so, not with the number of users.
-pub(super) async fn search(
-    db: &mut Db<'_>,
-    query: &str,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<Vec<User>> {
+pub(super) async fn search(db: &mut Db<'_>, query: &str, after: Option<&str>, limit: usize) -> Result<Vec<User>> {
     let after = columns::fold(after.unwrap_or_default());
     let query = columns::fold(query);
     let mut sql = if query.is_empty() { db.query(LIST) } else { db.query(SEARCH) };

@@ -235,6 +235,13 @@ impl EntryRow {
             return Ok(None);
         };
         let position = Position { epoch: epoch(number)?, seq: stamp::seq(seq)? };
-        Ok(Some(Entry { conversation, position, prev: stamp::seq(prev)?, at: stamp::from_cql(at), payload }))
+        Ok(Some(Entry {
+            conversation,
+            position,
+            prev: stamp::seq(prev)?,
+            at: stamp::from_cql(at),
+            payload,
+            trace: None,
+        }))
     }
 }

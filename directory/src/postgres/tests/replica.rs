@@ -156,11 +156,8 @@ async fn the_replica_answers_while_the_primary_is_gone_and_takes_no_command() {
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     assert!(pair.is_seen(user).await);
 
-    let read_only = Config::Postgres {
-        url: url_on(&pair.replica, &pair.database),
-        replica_url: None,
-        max_connections: 2,
-    };
+    let read_only =
+        Config::Postgres { url: url_on(&pair.replica, &pair.database), replica_url: None, max_connections: 2 };
     let read_only = crate::open(&read_only, pair.folder.path()).await.unwrap();
     assert!(matches!(read_only.execute(&command).await, Err(Error::Unavailable(_))));
     pair.primary.restart().await;
