@@ -13,17 +13,14 @@ pub fn print_config(config: &Config) {
     print!("{}", config.without_secrets().to_toml());
 }
 
-/// `rookery migrate`: makes what stores need and do not make when they are opened, then brings every one to the
-/// present schema.
+/// `rookery migrate`: brings every store to the present schema.
 ///
 /// # Errors
-/// When a store does not open, or is newer than this program.
+/// When a store cannot be reached, or is newer than this program.
 #[expect(clippy::print_stdout, reason = "whoever runs this by hand wants an answer")]
 pub async fn migrate(config: &Config) -> anyhow::Result<()> {
-    blobs::migrate(&config.blobs, &config.data).await.context("the blob store cannot be prepared")?;
-    let stores = stores::open(config).await?;
-    stores.seams.log.close().await;
-    println!("every store in {} has the present schema", config.data.display());
+    stores::migrate(config).await?;
+    println!("every store has the present schema");
     Ok(())
 }
 

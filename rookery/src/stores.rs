@@ -34,6 +34,22 @@ pub async fn open(config: &Config) -> anyhow::Result<Stores> {
     Ok(Stores { seams: edge::Seams { log, directory, history, analytics, blobs, metrics: None }, _lock: lock })
 }
 
+/// Brings every store to the present schema, at the same time. Safe to run twice, and from several places at once.
+///
+/// # Errors
+/// When another process uses the data folder, a store cannot be reached, or one is newer than this program.
+pub async fn migrate(config: &Config) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&config.data).with_context(|| format!("{} cannot be made", config.data.display()))?;
+    let _lock = lock(&config.data)?;
+    let data = config.data.as_path();
+    tokio::try_join!(
+        async { directory::migrate(&config.directory, data).await.context("the directory does not migrate") },
+        async { history::migrate(&config.history, data).await.context("history does not migrate") },
+        async { blobs::migrate(&config.blobs, data).await.context("the blob store does not migrate") },
+    )?;
+    Ok(())
+}
+
 /// One process uses a data folder at a time: embedded stores are not made for more.
 fn lock(data: &Path) -> anyhow::Result<File> {
     let path = data.join("rookery.lock");

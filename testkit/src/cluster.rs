@@ -1,8 +1,8 @@
-//! Roles on embedded stores in a folder of their own, in this process.
+//! Roles on stores of their own: in this process, or each in one of its own.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rookery::config::Config;
 use rookery::roles::{self, Role, Running};
@@ -11,18 +11,35 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use toml::Table;
 
-use crate::Client;
+use crate::{Client, Process, behind};
 
 /// Running roles. Dropped, it is gone with all its data.
 pub struct Cluster {
     edges: Vec<SocketAddr>,
+    /// Opened by this process: for the roles that run in it, and to look behind the API.
     stores: Stores,
-    shutdown: CancellationToken,
-    tasks: JoinSet<anyhow::Result<()>>,
+    runs: Runs,
+    plan: Plan,
+}
+
+/// Where the roles run.
+enum Runs {
+    Here { shutdown: CancellationToken, tasks: JoinSet<anyhow::Result<()>> },
+    Apart(Vec<Process>),
+}
+
+/// What is started, and started again.
+struct Plan {
+    /// The folder of all data.
     data: TempDir,
     shape: Vec<BTreeSet<Role>>,
+    /// The stores' tables of the configuration, where they are not the embedded ones.
+    stores: Table,
     change: fn(&mut Config),
+    /// The binary, when each set of roles has a process of its own.
+    program: Option<&'static str>,
 }
 
 /// The configuration of a test: cheap password hashes, and limits that only a test of limits meets.
@@ -40,55 +57,66 @@ pub fn config(data: &Path) -> Config {
     config
 }
 
+/// Two edges and a process of each other role.
+fn split_roles() -> Vec<BTreeSet<Role>> {
+    [Role::Edge, Role::Edge, Role::Ingest, Role::Analytics].map(|role| [role].into()).into()
+}
+
 impl Cluster {
-    /// Every role in one set, as `rookery` without arguments runs them.
+    /// Every role in one set on embedded stores, as `rookery` without arguments runs them.
     pub async fn all() -> Self {
-        Self::start(vec![Role::ALL.into()], |_| {}).await
+        Self::with(|_| {}).await
     }
 
-    /// Each role by itself, and two edges.
+    /// Each role by itself on embedded stores, and two edges.
     pub async fn split() -> Self {
-        let shape = [Role::Edge, Role::Edge, Role::Ingest, Role::Analytics];
-        Self::start(shape.map(|role| [role].into()).into(), |_| {}).await
+        Self::start(Plan { shape: split_roles(), ..Plan::new(|_| {}) }).await
     }
 
-    /// Every role in one set, with a configuration that differs from a test's usual one.
+    /// Every role in one set on embedded stores, with a configuration that differs from a test's usual one.
     pub async fn with(change: fn(&mut Config)) -> Self {
-        Self::start(vec![Role::ALL.into()], change).await
+        Self::start(Plan::new(change)).await
     }
 
-    /// The given sets of roles.
-    pub async fn start(shape: Vec<BTreeSet<Role>>, change: fn(&mut Config)) -> Self {
-        let data = tempfile::tempdir().expect("a folder for the data");
-        Self::start_on(data, shape, change).await
+    /// Every role in one set on real stores.
+    pub async fn all_on_servers() -> Self {
+        Self::start(Plan { stores: behind::servers().await, ..Plan::new(|_| {}) }).await
     }
 
-    async fn start_on(data: TempDir, shape: Vec<BTreeSet<Role>>, change: fn(&mut Config)) -> Self {
-        let mut config = config(data.path());
-        change(&mut config);
-        let stores = stores::open(&config).await.expect("the stores open");
-        let shutdown = CancellationToken::new();
-        let (mut edges, mut tasks) = (Vec::new(), JoinSet::new());
-        for roles in &shape {
-            let mut listener = None;
-            if roles.contains(&Role::Edge) {
-                let bound = TcpListener::bind(config.edge.listen).await.expect("a free port");
-                edges.push(bound.local_addr().expect("the port has a number"));
-                listener = Some(bound);
-            }
-            let running =
-                Running { config: config.clone(), roles: roles.clone(), seams: stores.seams.clone(), listener };
-            tasks.spawn(roles::run(running, shutdown.clone()));
+    /// A process for each role on real stores, and two edges. `program` is the path of the binary.
+    pub async fn processes(program: &'static str) -> Self {
+        let stores = behind::servers().await;
+        Self::start(Plan { shape: split_roles(), stores, program: Some(program), ..Plan::new(|_| {}) }).await
+    }
+
+    async fn start(plan: Plan) -> Self {
+        let config = plan.config(&plan.data.path().join("data"));
+        if !plan.stores.is_empty() {
+            stores::migrate(&config).await.expect("the stores get their schema");
         }
-        let mut cluster = Self { edges, stores, shutdown, tasks, data, shape, change };
+        let stores = stores::open(&config).await.expect("the stores open");
+        let (edges, runs) = match plan.program {
+            Some(program) => plan.start_apart(program).await,
+            None => plan.start_here(&stores, &config).await,
+        };
+        let mut cluster = Self { edges, stores, runs, plan };
         for edge in 0..cluster.edges.len() {
-            let client = cluster.client_of(edge);
-            tokio::select! {
-                () = crate::eventually("an edge is ready", || async { client.get("/readyz").await.is(200).then_some(()) }) => {}
-                Some(ended) = cluster.tasks.join_next() => panic!("a role ended instead of getting ready: {ended:?}"),
-            }
+            cluster.until_ready(edge).await;
         }
         cluster
+    }
+
+    async fn until_ready(&mut self, edge: usize) {
+        let client = self.client_of(edge);
+        let ready =
+            crate::eventually("an edge is ready", || async { client.get("/readyz").await.is(200).then_some(()) });
+        match &mut self.runs {
+            Runs::Here { tasks, .. } => tokio::select! {
+                () = ready => {}
+                Some(ended) = tasks.join_next() => panic!("a role ended instead of getting ready: {ended:?}"),
+            },
+            Runs::Apart(_) => ready.await,
+        }
     }
 
     /// A client of the first edge.
@@ -116,7 +144,7 @@ impl Cluster {
     /// The folder of the data.
     #[must_use]
     pub fn data(&self) -> &Path {
-        self.data.path()
+        self.plan.data.path()
     }
 
     /// What the roles meet through, to look behind the API.
@@ -127,13 +155,78 @@ impl Cluster {
 
     /// Ends every role gracefully and starts them again on the same data, at other ports.
     pub async fn restart(self) -> Self {
-        let Self { stores, shutdown, mut tasks, data, shape, change, .. } = self;
-        shutdown.cancel();
-        while let Some(ended) = tasks.join_next().await {
-            ended.expect("no role panics").expect("every role ends well");
+        let Self { stores, runs, plan, .. } = self;
+        match runs {
+            Runs::Here { shutdown, mut tasks } => {
+                shutdown.cancel();
+                while let Some(ended) = tasks.join_next().await {
+                    ended.expect("no role panics").expect("every role ends well");
+                }
+            }
+            Runs::Apart(processes) => {
+                for process in processes {
+                    assert!(process.terminate().await.success(), "every process ends well");
+                }
+            }
         }
         stores.seams.log.close().await;
         drop(stores);
-        Box::pin(Self::start_on(data, shape, change)).await
+        Box::pin(Self::start(plan)).await
+    }
+}
+
+impl Plan {
+    fn new(change: fn(&mut Config)) -> Self {
+        let data = tempfile::tempdir().expect("a folder for the data");
+        Self { data, shape: vec![Role::ALL.into()], stores: Table::new(), change, program: None }
+    }
+
+    /// The configuration as TOML, on a data folder. All edges sign with one key.
+    fn table(&self, data: &Path) -> Table {
+        let mut config = config(data);
+        config.edge.auth.signing_key = self.data.path().join("signing-key.pem");
+        (self.change)(&mut config);
+        let mut table = Table::try_from(config).expect("a configuration has TOML");
+        table.extend(self.stores.clone());
+        table
+    }
+
+    fn config(&self, data: &Path) -> Config {
+        self.table(data).try_into().expect("the configuration holds together")
+    }
+
+    async fn start_here(&self, stores: &Stores, config: &Config) -> (Vec<SocketAddr>, Runs) {
+        let (mut edges, mut tasks, shutdown) = (Vec::new(), JoinSet::new(), CancellationToken::new());
+        for roles in &self.shape {
+            let mut listener = None;
+            if roles.contains(&Role::Edge) {
+                let bound = TcpListener::bind(config.edge.listen).await.expect("a free port");
+                edges.push(bound.local_addr().expect("the port has a number"));
+                listener = Some(bound);
+            }
+            let running =
+                Running { config: config.clone(), roles: roles.clone(), seams: stores.seams.clone(), listener };
+            tasks.spawn(roles::run(running, shutdown.clone()));
+        }
+        (edges, Runs::Here { shutdown, tasks })
+    }
+
+    async fn start_apart(&self, program: &str) -> (Vec<SocketAddr>, Runs) {
+        let (mut edges, mut processes) = (Vec::new(), Vec::new());
+        for (number, roles) in self.shape.iter().enumerate() {
+            let role = roles.first().expect("a process has a role");
+            let process = Process::start_role(program, *role, &self.write(&format!("process-{number}"))).await;
+            edges.extend(process.address());
+            processes.push(process);
+        }
+        (edges, Runs::Apart(processes))
+    }
+
+    /// Writes the configuration of a process with a data folder of its own.
+    fn write(&self, name: &str) -> PathBuf {
+        let data = self.data.path().join(name);
+        let file = data.with_extension("toml");
+        std::fs::write(&file, self.table(&data).to_string()).expect("the configuration can be written");
+        file
     }
 }

@@ -3,11 +3,13 @@
 //! A scenario is an async function that takes a [`Cluster`]; [`scenarios!`] makes a test of it for every shape
 //! of cluster.
 
+mod behind;
 mod cluster;
 mod http;
 mod process;
 mod socket;
 
+pub use behind::stores_on;
 pub use cluster::{Cluster, config};
 pub use http::{Answer, Client, PASSWORD};
 pub use process::Process;
@@ -34,20 +36,22 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: i
     }
 }
 
-/// Makes a test of each scenario for every shape of cluster: all roles in one, and split.
+/// Makes a test of each scenario for every shape of cluster: all roles in one and split roles on embedded stores, all
+/// roles in one on real stores, and a process for each role on real stores.
 #[macro_export]
 macro_rules! scenarios {
     ($($name:ident),+ $(,)?) => {
-        mod all_roles_in_one {
+        $crate::scenarios!(@shape all_roles_in_one, $crate::Cluster::all(), $($name)+);
+        $crate::scenarios!(@shape split_roles, $crate::Cluster::split(), $($name)+);
+        $crate::scenarios!(@shape all_on_servers, $crate::Cluster::all_on_servers(), $($name)+);
+        $crate::scenarios!(@shape processes_on_servers,
+            $crate::Cluster::processes(env!("CARGO_BIN_EXE_rookery-under-test")), $($name)+);
+    };
+    (@shape $shape:ident, $cluster:expr, $($name:ident)+) => {
+        mod $shape {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                super::$name(&$crate::Cluster::all().await).await;
-            })+
-        }
-        mod split_roles {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                super::$name(&$crate::Cluster::split().await).await;
+                super::$name(&$cluster.await).await;
             })+
         }
     };

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use rookery::config::Config;
+use rookery::roles::Role;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
@@ -14,7 +15,7 @@ use crate::Client;
 /// A running `rookery`. Dropped, it is killed.
 pub struct Process {
     child: Child,
-    address: SocketAddr,
+    address: Option<SocketAddr>,
     log: PathBuf,
     /// Kept open: a program whose output nobody reads would fail to print.
     _output: BufReader<ChildStdout>,
@@ -32,43 +33,53 @@ impl Process {
     pub async fn start_with(program: &str, data: &Path, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = crate::config(data);
         change(&mut config);
-        let log = File::create(data.with_extension("log")).expect("a file for its log");
-        Self::run(program, data, &config, log.into()).await
+        Self::run(program, data, &config, log_beside(data)).await
     }
 
     async fn run(program: &str, data: &Path, config: &Config, log: Stdio) -> Self {
         let file = data.with_extension("toml");
         std::fs::write(&file, config.to_toml()).expect("the configuration can be written");
-        let mut child = Command::new(program)
-            .arg("--config")
-            .arg(&file)
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the program starts");
-        let mut output = BufReader::new(child.stdout.take().expect("its output is piped"));
-        let address = loop {
-            let mut line = String::new();
-            let read = output.read_line(&mut line).await.expect("its output can be read");
-            assert!(read > 0, "the program ended before it listened");
-            if let Some((_, address)) = line.trim().split_once("listens on http://") {
-                break address.parse().expect("it prints an address");
-            }
-        };
-        let process = Self { child, address, log: data.with_extension("log"), _output: output };
+        let process = Self::spawn(program, None, &file, log).await;
         let client = process.client();
         crate::eventually("the program is ready", || async { client.get("/readyz").await.is(200).then_some(()) }).await;
         process
     }
 
-    /// A client of it.
-    #[must_use]
-    pub fn client(&self) -> Client {
-        Client::new(self.address)
+    /// Starts one role with this configuration; what it logs goes to a file beside it. An edge listens when this
+    /// returns, but need not be ready.
+    pub async fn start_role(program: &str, role: Role, config: &Path) -> Self {
+        Self::spawn(program, Some(role), config, log_beside(config)).await
     }
 
-    /// What it has logged so far; nothing unless it was started with [`Process::start_with`].
+    async fn spawn(program: &str, role: Option<Role>, config: &Path, log: Stdio) -> Self {
+        let mut command = Command::new(program);
+        command.arg("--config").arg(config).args(role.as_ref().map(Role::name));
+        command.stdout(Stdio::piped()).stderr(log).kill_on_drop(true);
+        let mut child = command.spawn().expect("the program starts");
+        let mut output = BufReader::new(child.stdout.take().expect("its output is piped"));
+        let address = match role {
+            None | Some(Role::Edge) => Some(announced(&mut output).await),
+            Some(_) => None,
+        };
+        Self { child, address, log: config.with_extension("log"), _output: output }
+    }
+
+    /// Where clients connect, if it is an edge.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// A client of it.
+    ///
+    /// # Panics
+    /// When it is no edge.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::new(self.address.expect("it is an edge"))
+    }
+
+    /// What it has logged so far; nothing when it was started with [`Process::start`].
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -88,5 +99,23 @@ impl Process {
             .await
             .expect("it ends in time")
             .expect("it has a status")
+    }
+}
+
+/// Where a program's log goes: a file beside its configuration, added to at every start.
+fn log_beside(path: &Path) -> Stdio {
+    let log = File::options().create(true).append(true).open(path.with_extension("log"));
+    log.expect("a file for its log").into()
+}
+
+/// The address that the program says it listens on.
+async fn announced(output: &mut BufReader<ChildStdout>) -> SocketAddr {
+    loop {
+        let mut line = String::new();
+        let read = output.read_line(&mut line).await.expect("its output can be read");
+        assert!(read > 0, "the program ended before it listened");
+        if let Some((_, address)) = line.trim().split_once("listens on http://") {
+            return address.parse().expect("it prints an address");
+        }
     }
 }

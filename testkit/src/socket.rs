@@ -77,6 +77,11 @@ impl Socket {
         }
     }
 
+    /// The next frame as [`Socket::next`] gives it, `None` when none comes in this time.
+    pub async fn next_within(&mut self, patience: std::time::Duration) -> Option<Value> {
+        tokio::time::timeout(patience, self.next()).await.ok()
+    }
+
     /// The next frame of this type; others before it are passed over.
     ///
     /// # Panics
