@@ -10,6 +10,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `nats`, `postgres`, `cassandra`, `clickhouse`, `seaweed` | one kind of server each: its pin, its settings, how it is asked whether it serves |
+//! | `rookery` | Rookery itself, as a process |
 //! | `server` | what every server can do: start, be killed, stop, restart, pause |
 //! | `process` | its process, known again by its record |
 //! | `home` | downloads, folders, users |
@@ -27,6 +28,7 @@ pub mod ports;
 mod postgres;
 pub mod proc;
 mod process;
+mod rookery;
 mod seaweed;
 mod server;
 pub mod shell;
@@ -43,5 +45,6 @@ pub use endpoints::{
 pub use home::Home;
 pub use nats::{Nats, NatsCluster, NatsOptions};
 pub use postgres::Postgres;
+pub use rookery::{Role, Rookery};
 pub use seaweed::SeaweedS3;
 pub use server::Server;

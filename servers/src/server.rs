@@ -107,6 +107,11 @@ impl Server {
         self.process.is_some() && (self.plan.ask)().is_ok()
     }
 
+    /// Whether it ended by itself, or by another's hand, since it was started.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| !matches!(process.end(), Ok(None)))
+    }
+
     /// Waits until it serves.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
-//! What a developer runs: `cargo xtask test | tidy | bench | services`.
+//! What a developer runs: `cargo xtask test | tidy | bench | services | cluster`.
 #![expect(clippy::print_stdout, reason = "a tool for people at a terminal")]
 
 mod bench;
+mod cluster;
 mod load;
 mod services;
 mod test;
@@ -23,6 +24,8 @@ enum Task {
     /// Real servers on this machine: starts them and leaves them running, stops them, says how they are.
     #[command(subcommand)]
     Services(services::Action),
+    /// A whole cluster on this machine, to look at: two edges, two ingests, two analytics workers, all servers.
+    Cluster,
     /// The load client that the benchmark starts as a process of its own.
     #[command(hide = true)]
     Load,
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Task::Test => test::run(root()),
         Task::Bench(options) => bench::run(root(), &options),
         Task::Services(action) => services::run(&action),
+        Task::Cluster => cluster::run(root()),
         Task::Load => load::run(),
         Task::Tidy => tidy::run(root()),
     };
