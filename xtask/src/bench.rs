@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: Rookery against what most would write first, Socket.IO with one insert into Postgres per
 //! message (`xtask/peer/`), in one run on one machine.
 //!
+//! With `--stores real` Rookery is a process for each role on real servers, and what each part costs is told too.
+//!
 //! The servers (and Postgres) run on the first core, the load client on the second; where both systems are measured,
 //! their rounds alternate. Only ratios within a run count: machines differ, and so do their days. CPU time is that
 //! of all processes of a system, from `/proc`, until they are quiet after a round: work that is put off is counted.
@@ -30,7 +32,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use servers::shell;
-use systems::{Kind, System};
+use systems::{Kind, Stores, System};
 use table::Table;
 
 /// How to measure.
@@ -45,6 +47,9 @@ pub(crate) struct Options {
     /// Only this system.
     #[arg(long, value_enum)]
     system: Option<Kind>,
+    /// What stands behind Rookery.
+    #[arg(long, value_enum, default_value_t)]
+    stores: Stores,
     /// Measure what was built before.
     #[arg(long)]
     no_build: bool,
@@ -92,7 +97,8 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     }
     std::fs::create_dir_all(&data)?;
     let kinds = [Kind::Rookery, Kind::Peer].into_iter().filter(|kind| options.system.is_none_or(|only| only == *kind));
-    let systems = kinds.map(|kind| System::start(kind, root, &data)).collect::<Result<Vec<System>>>()?;
+    let start = |kind| System::start(kind, options.stores, root, &data);
+    let systems = kinds.map(start).collect::<Result<Vec<System>>>()?;
     let mut bench = Bench {
         root: root.to_path_buf(),
         systems,
@@ -114,7 +120,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     if wanted(Measurement::Idle) {
         idle::measure(&mut bench, &mut table)?;
     }
-    if wanted(Measurement::Ready) {
+    if wanted(Measurement::Ready) && options.stores == Stores::Embedded {
         ready::measure(&mut bench, &mut table)?;
     }
     println!("{table}");
@@ -125,6 +131,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
 fn build(root: &Path) -> Result<()> {
     eprintln!("building");
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--release", "--workspace", "--bins", "--example", "bare_appends"]).current_dir(root);
+    cargo.args(["build", "--release", "--workspace", "--bins"]).args(["--example", "bare_appends"]);
+    cargo.args(["--example", "bare_publishes"]).current_dir(root);
     shell::output(&mut cargo).map(drop)
 }

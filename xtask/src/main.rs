@@ -5,6 +5,7 @@ mod bench;
 mod cluster;
 mod load;
 mod services;
+mod stores;
 mod test;
 mod tidy;
 

@@ -3,43 +3,58 @@
 use anyhow::{Context, Result};
 
 use super::Bench;
-use super::process::{self, SERVER_CORE};
-use super::systems::Kind;
+use super::process::{self, CLIENT_CORE, SERVER_CORE, settle};
+use super::systems::{Kind, System};
 use super::table::{Row, Table, Target};
 use crate::load::Phase;
 use servers::shell;
 
 /// Senders; each sends its next message when its last one is acknowledged.
 const SENDERS: usize = 100;
+/// What part of what the store takes by itself is to be reached through the whole path.
+const PART_OF_BARE: f64 = 0.5;
 /// The members of a room, all of whom send.
 const ROOM_SIZE: usize = 2;
 
 pub(super) fn measure(bench: &mut Bench, table: &mut Table) -> Result<()> {
     let mut loaders = bench.loaders(SENDERS / ROOM_SIZE, ROOM_SIZE)?;
     let mut acks = Row::new(format!("acknowledged sends/s, {SENDERS} senders"), Target::None);
-    let mut appends = Row::new(format!("bare appends/s to the same store, {SENDERS} in flight"), Target::None);
+    let mut bare = Row::new(format!("the same straight into the log's store, {SENDERS} in flight"), Target::None);
+    let mut part = Row::new("acknowledged sends as a part of that", Target::AtLeast(PART_OF_BARE));
     let phase = Phase::Acks { seconds: bench.seconds };
     for loader in &mut loaders {
         loader.run(phase)?;
     }
     bench.alternate(&mut loaders, |system, loader| {
         let report = loader.run(phase)?;
-        acks.push(system.kind(), report.acks as f64 / report.seconds);
-        if system.kind() == Kind::Rookery {
-            process::settle(&system.processes())?;
-            appends.push(Kind::Rookery, bare_appends(bench)?);
-        }
+        let rate = report.acks as f64 / report.seconds;
+        acks.push(system.kind(), rate);
+        settle(&system.processes())?;
+        let store = match system {
+            System::Rookery(_) => bare_appends(bench)?,
+            System::Cluster(cluster) => bare_publishes(bench, &cluster.log_urls())?,
+            System::Peer(_) => return Ok(()),
+        };
+        bare.push(Kind::Rookery, store);
+        part.push(Kind::Rookery, rate / store);
         Ok(())
     })?;
-    table.add([acks, appends]);
+    table.add([acks, bare, part]);
     loaders.iter().for_each(|loader| table.count(loader.deliveries));
     Ok(())
 }
 
 /// Appends to a log of its own, opened as the server opens its.
 fn bare_appends(bench: &Bench) -> Result<f64> {
-    let data = bench.root.join("target/bench/append");
     let mut append = process::on_core(SERVER_CORE, bench.root.join("target/release/examples/bare_appends"));
-    append.arg(data).arg(SENDERS.to_string()).arg(bench.seconds.to_string());
+    append.arg(bench.root.join("target/bench/append")).arg(SENDERS.to_string()).arg(bench.seconds.to_string());
     shell::output(&mut append)?.trim().parse().context("appends/s")
+}
+
+/// Publishes into a stream of its own on the same servers, set up as the log's streams are, with the client library
+/// and nothing above it. Its process runs where the edge's clients do.
+fn bare_publishes(bench: &Bench, urls: &str) -> Result<f64> {
+    let mut publish = process::on_core(CLIENT_CORE, bench.root.join("target/release/examples/bare_publishes"));
+    publish.arg(urls).arg(SENDERS.to_string()).arg(bench.seconds.to_string());
+    shell::output(&mut publish)?.trim().parse().context("publishes/s")
 }

@@ -13,16 +13,39 @@ const CONNECTIONS: usize = 1_000;
 /// Messages that no longer wait for anybody are replaced at once by new ones.
 const IN_FLIGHT: usize = 60;
 /// The size of a room, and how many times the peer's deliveries per CPU-second are to be reached.
-const ROOMS: [(usize, f64); 3] = [(10, 1.3), (100, 4.0), (1_000, 8.0)];
+const ROOMS: [(usize, Targets); 3] = [
+    (10, Targets { whole: 1.3, cluster: 0.5, edge: 1.5 }),
+    (100, Targets { whole: 4.0, cluster: 2.0, edge: 4.0 }),
+    (1_000, Targets { whole: 8.0, cluster: 6.0, edge: 8.0 }),
+];
 
-pub(super) fn measure(bench: &mut Bench, table: &mut Table) -> Result<()> {
-    ROOMS.into_iter().try_for_each(|(size, target)| measure_rooms(bench, table, size, target))
+/// How many times the peer's deliveries per CPU-second are to be reached.
+#[derive(Clone, Copy)]
+struct Targets {
+    /// By one process with every role on embedded stores.
+    whole: f64,
+    /// By all processes of a cluster together: they keep an ordered log, a history and exact counts, where the peer
+    /// keeps one copy in one database.
+    cluster: f64,
+    /// By a cluster's edge alone.
+    edge: f64,
 }
 
-fn measure_rooms(bench: &mut Bench, table: &mut Table, size: usize, target: f64) -> Result<()> {
+pub(super) fn measure(bench: &mut Bench, table: &mut Table) -> Result<()> {
+    ROOMS.into_iter().try_for_each(|(size, targets)| measure_rooms(bench, table, size, targets))
+}
+
+fn measure_rooms(bench: &mut Bench, table: &mut Table, size: usize, targets: Targets) -> Result<()> {
+    let parts = bench.systems.iter().flat_map(super::System::parts).map(|(name, _)| name);
+    let mut costs: Vec<(&str, Row)> = parts
+        .map(|name| (name, Row::new(format!("CPU of {name} per message, rooms of {size}, µs"), Target::None)))
+        .collect();
+    let is_cluster = !costs.is_empty();
+    let target = Target::AtLeastTimes(if is_cluster { targets.cluster } else { targets.whole });
     let mut loaders = bench.loaders(CONNECTIONS / size, size)?;
-    let mut per_cpu_second =
-        Row::new(format!("deliveries per server CPU-second, rooms of {size}"), Target::AtLeastTimes(target));
+    let mut per_cpu_second = Row::new(format!("deliveries per server CPU-second, rooms of {size}"), target);
+    let edge = format!("deliveries per CPU-second of the edge alone, rooms of {size}");
+    let mut per_edge_second = Row::new(edge, Target::AtLeastTimes(targets.edge));
     let mut per_second = Row::new(format!("deliveries/s, rooms of {size}"), Target::None);
     let phase = Phase::Closed { in_flight: IN_FLIGHT, seconds: bench.seconds };
     // Once without looking: programs that compile themselves as they run, caches, files.
@@ -30,18 +53,34 @@ fn measure_rooms(bench: &mut Bench, table: &mut Table, size: usize, target: f64)
         loader.run(phase)?;
     }
     bench.alternate(&mut loaders, |system, loader| {
-        let processes = system.processes();
-        let before = cpu_seconds(&processes)?;
+        let (kind, processes) = (system.kind(), system.processes());
+        let before = each_used(&processes)?;
         let report = loader.run(phase)?;
         settle(&processes)?;
-        let used = cpu_seconds(&processes)? - before;
-        per_cpu_second.push(system.kind(), report.deliveries as f64 / used);
-        per_second.push(system.kind(), report.deliveries as f64 / report.seconds);
+        let used: Vec<f64> = each_used(&processes)?.iter().zip(&before).map(|(after, before)| after - before).collect();
+        let deliveries = report.deliveries as f64;
+        per_cpu_second.push(kind, deliveries / used.iter().sum::<f64>());
+        per_second.push(kind, deliveries / report.seconds);
+        // The peer has no edge apart: its whole is what the edge is set beside.
+        let has_parts = !system.parts().is_empty();
+        per_edge_second.push(kind, deliveries / if has_parts { used[0] } else { used.iter().sum() });
+        for ((name, _), used) in system.parts().iter().zip(&used) {
+            let row = costs.iter_mut().find(|(known, _)| known == name).map(|(_, row)| row);
+            row.into_iter().for_each(|row| row.push(kind, used / report.messages as f64 * 1e6));
+        }
         Ok(())
     })?;
-    table.add([per_cpu_second, per_second]);
+    table.add([per_cpu_second]);
+    table.add(is_cluster.then_some(per_edge_second));
+    table.add([per_second]);
+    table.add(costs.into_iter().map(|(_, row)| row));
     loaders.iter().for_each(|loader| table.count(loader.deliveries));
     Ok(())
+}
+
+/// The CPU time that each of these processes has used with its children, in seconds.
+fn each_used(processes: &[u32]) -> Result<Vec<f64>> {
+    processes.iter().map(|process| cpu_seconds(&[*process])).collect()
 }
 
 impl Bench {

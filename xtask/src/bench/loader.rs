@@ -35,7 +35,7 @@ impl Loader {
         let room_size = rooms.first().map_or(0, |room| room.members.len()) as u64;
         let joined = Joined { connections: 0, seconds: 0.0 };
         let mut loader = Self { process, input, output, room_size, deliveries: 0, joined };
-        let plan = Plan { address: system.address(), protocol: system.protocol(), rooms };
+        let plan = Plan { address: system.address()?, protocol: system.protocol(), rooms };
         loader.joined = loader.ask(&plan).with_context(|| format!("{}'s load client", system.name()))?;
         Ok(loader)
     }

@@ -15,8 +15,8 @@ pub(super) const SERVER_CORE: &str = "0";
 pub(super) const CLIENT_CORE: &str = "1";
 /// `/proc` counts CPU time in hundredths of a second, on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
-/// A system is quiet when it uses less than this part of a core.
-const QUIET: f64 = 0.05;
+/// A part of a system is quiet when it uses less than this part of a core. Java and ClickHouse are never quite still.
+const QUIET: f64 = 0.08;
 /// Over how long that is measured.
 const QUIET_FOR: Duration = Duration::from_millis(400);
 /// How long is waited for quiet.
@@ -50,14 +50,16 @@ pub(super) fn resident_bytes(pid: u32) -> Result<f64> {
     Ok(kib * 1024.0)
 }
 
-/// Waits until these processes have nothing left to do, or for as long as patience lasts.
+/// Waits until none of these processes has anything left to do, or for as long as patience lasts.
 pub(super) fn settle(roots: &[u32]) -> Result<()> {
     let started = Instant::now();
-    let mut before = cpu_seconds(roots)?;
+    let each = || roots.iter().map(|root| cpu_seconds(&[*root])).collect::<Result<Vec<f64>>>();
+    let mut before = each()?;
     while started.elapsed() < PATIENCE {
         std::thread::sleep(QUIET_FOR);
-        let after = cpu_seconds(roots)?;
-        if (after - before) / QUIET_FOR.as_secs_f64() < QUIET {
+        let after = each()?;
+        let is_quiet = |(before, after): (&f64, &f64)| (after - before) / QUIET_FOR.as_secs_f64() < QUIET;
+        if before.iter().zip(&after).all(is_quiet) {
             return Ok(());
         }
         before = after;

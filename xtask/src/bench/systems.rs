@@ -1,7 +1,9 @@
 //! The two systems that are measured: starting them, and making rooms in them.
 
+mod cluster;
 mod peer;
 mod rookery;
+mod users;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -11,6 +13,7 @@ use anyhow::Result;
 pub(super) use rookery::Rookery;
 
 use crate::load::{Protocol, Room};
+use cluster::Cluster;
 use peer::Peer;
 
 /// Which system.
@@ -22,16 +25,28 @@ pub(super) enum Kind {
     Peer,
 }
 
+/// What stands behind Rookery.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Stores {
+    /// Every role in one process on embedded stores.
+    #[default]
+    Embedded,
+    /// A process for each role on NATS, Cassandra, Postgres, ClickHouse and S3.
+    Real,
+}
+
 /// A running system.
 pub(super) enum System {
     Rookery(Rookery),
+    Cluster(Box<Cluster>),
     Peer(Box<Peer>),
 }
 
 impl System {
     /// Starts it on a folder of its own below `data`.
-    pub(super) fn start(kind: Kind, root: &Path, data: &Path) -> Result<Self> {
+    pub(super) fn start(kind: Kind, stores: Stores, root: &Path, data: &Path) -> Result<Self> {
         Ok(match kind {
+            Kind::Rookery if stores == Stores::Real => Self::Cluster(Box::new(Cluster::start(root)?)),
             Kind::Rookery => Self::Rookery(Rookery::start(root, &data.join("rookery"))?.0),
             Kind::Peer => Self::Peer(Box::new(Peer::start(root)?)),
         })
@@ -41,42 +56,50 @@ impl System {
     pub(super) fn restart(&mut self) -> Result<()> {
         match self {
             Self::Rookery(rookery) => rookery.restart(),
+            Self::Cluster(cluster) => cluster.restart(),
             Self::Peer(peer) => peer.restart(),
         }
     }
 
     pub(super) fn kind(&self) -> Kind {
         match self {
-            Self::Rookery(_) => Kind::Rookery,
+            Self::Rookery(_) | Self::Cluster(_) => Kind::Rookery,
             Self::Peer(_) => Kind::Peer,
         }
     }
 
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Self::Rookery(_) => "Rookery",
+            Self::Rookery(_) | Self::Cluster(_) => "Rookery",
             Self::Peer(_) => "Socket.IO",
         }
     }
 
     pub(super) fn protocol(&self) -> Protocol {
         match self {
-            Self::Rookery(_) => Protocol::Rookery,
+            Self::Rookery(_) | Self::Cluster(_) => Protocol::Rookery,
             Self::Peer(_) => Protocol::SocketIo,
         }
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> Result<SocketAddr> {
         match self {
-            Self::Rookery(rookery) => rookery.address,
-            Self::Peer(peer) => peer.address,
+            Self::Rookery(rookery) => Ok(rookery.address),
+            Self::Cluster(cluster) => cluster.address(),
+            Self::Peer(peer) => Ok(peer.address),
         }
+    }
+
+    /// The parts that it is made of, by name, when they are more than one: the first process of each.
+    pub(super) fn parts(&self) -> Vec<(&'static str, u32)> {
+        if let Self::Cluster(cluster) = self { cluster.parts() } else { Vec::new() }
     }
 
     /// The processes whose CPU time counts, with their children.
     pub(super) fn processes(&self) -> Vec<u32> {
         match self {
             Self::Rookery(rookery) => vec![rookery.pid()],
+            Self::Cluster(cluster) => cluster.parts().into_iter().map(|(_, pid)| pid).collect(),
             Self::Peer(peer) => peer.processes(),
         }
     }
@@ -85,6 +108,7 @@ impl System {
     pub(super) fn server_process(&self) -> u32 {
         match self {
             Self::Rookery(rookery) => rookery.pid(),
+            Self::Cluster(cluster) => cluster.parts().first().map_or(0, |(_, pid)| *pid),
             Self::Peer(peer) => peer.pid(),
         }
     }
@@ -93,6 +117,7 @@ impl System {
     pub(super) fn rooms(&mut self, count: usize, size: usize) -> Result<Vec<Room>> {
         match self {
             Self::Rookery(rookery) => rookery.rooms(count, size),
+            Self::Cluster(cluster) => cluster.rooms(count, size),
             Self::Peer(peer) => Ok(peer.rooms(count, size)),
         }
     }

@@ -63,6 +63,8 @@ pub(super) enum Target {
     AtLeastTimes(f64),
     /// This part of the peer's.
     AtMostTimes(f64),
+    /// Not less than this.
+    AtLeast(f64),
     /// Not more than this.
     AtMost(f64),
     /// For comparison only.
@@ -75,6 +77,7 @@ impl Target {
         match self {
             Self::AtLeastTimes(target) => ratio.map(|ratio| ratio >= target),
             Self::AtMostTimes(target) => ratio.map(|ratio| ratio <= target),
+            Self::AtLeast(target) => ours.map(|ours| ours >= target),
             Self::AtMost(target) => ours.map(|ours| ours <= target),
             Self::None => None,
         }
@@ -86,6 +89,7 @@ impl fmt::Display for Target {
         match self {
             Self::AtLeastTimes(target) => write!(f, "≥ {target}x"),
             Self::AtMostTimes(target) => write!(f, "≤ {target}x"),
+            Self::AtLeast(target) => write!(f, "≥ {}", number(*target)),
             Self::AtMost(target) => write!(f, "≤ {}", number(*target)),
             Self::None => f.write_str("–"),
         }

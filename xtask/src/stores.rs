@@ -1,0 +1,175 @@
+//! Real servers behind all five seams, and the configuration that names them.
+
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+
+use anyhow::{Result, bail};
+use servers::{
+    Cassandra, CassandraOptions, ClickHouse, ClickHouseOptions, Home, Nats, NatsCluster, NatsOptions, Postgres,
+    SeaweedS3, Server, shell,
+};
+
+/// How many NATS servers keep the log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogServers {
+    /// One, with the server's own default of when the disk is told.
+    One,
+    /// Three with three replicas, each of which has a message on the disk before it says so. Postgres has a replica
+    /// too.
+    Three,
+}
+
+/// The servers.
+pub(crate) struct Stores {
+    pub(crate) nats: Log,
+    pub(crate) postgres: Postgres,
+    replica: Option<Postgres>,
+    pub(crate) cassandra: Cassandra,
+    pub(crate) clickhouse: ClickHouse,
+    pub(crate) s3: SeaweedS3,
+}
+
+/// Where the log is.
+pub(crate) enum Log {
+    One(Nats),
+    Three(NatsCluster),
+}
+
+impl Log {
+    fn start(home: &Home, folder: &Path, servers: LogServers) -> Result<Self> {
+        Ok(match servers {
+            LogServers::One => Self::One(Nats::start(home, folder, NatsOptions::default())?),
+            LogServers::Three => Self::Three(NatsCluster::start(home, folder, NatsOptions { sync_always: true })?),
+        })
+    }
+
+    /// The addresses.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        match self {
+            Self::One(nats) => vec![nats.url().to_owned()],
+            Self::Three(cluster) => cluster.urls(),
+        }
+    }
+
+    /// The servers.
+    pub(crate) fn servers(&self) -> Vec<&Server> {
+        match self {
+            Self::One(nats) => vec![nats],
+            Self::Three(cluster) => cluster.servers.iter().map(|nats| &**nats).collect(),
+        }
+    }
+
+    fn replicas(&self) -> usize {
+        self.urls().len()
+    }
+}
+
+impl Stores {
+    /// Starts them all at once on folders below this one.
+    pub(crate) fn start(home: &Home, folder: &Path, log: LogServers) -> Result<Self> {
+        thread::scope(|scope| {
+            let nats = scope.spawn(|| Log::start(home, &folder.join("nats"), log));
+            let cassandra =
+                scope.spawn(|| Cassandra::start(home, &folder.join("cassandra"), CassandraOptions::default()));
+            let clickhouse =
+                scope.spawn(|| ClickHouse::start(home, &folder.join("clickhouse"), ClickHouseOptions::default()));
+            let s3 = scope.spawn(|| SeaweedS3::start(home, &folder.join("s3")));
+            let postgres = Postgres::start(home, &folder.join("postgres"), &[])?;
+            postgres.psql("postgres", "CREATE DATABASE rookery")?;
+            let replica = (log == LogServers::Three).then(|| postgres.replica(&folder.join("postgres-replica"), &[]));
+            Ok(Self {
+                replica: replica.transpose()?,
+                postgres,
+                nats: joined(nats)?,
+                cassandra: joined(cassandra)?,
+                clickhouse: joined(clickhouse)?,
+                s3: joined(s3)?,
+            })
+        })
+    }
+
+    /// The configuration that all processes share. The signing key is made by the first edge.
+    pub(crate) fn config(&self, signing_key: &Path) -> String {
+        let nats = self.nats.urls();
+        let s3 = self.s3.endpoint();
+        format!(
+            r#"[log]
+type = "jetstream"
+servers = {nats:?}
+name = "rookery"
+replicas = {replicas}
+
+[history]
+type = "scylla"
+nodes = [{cassandra:?}]
+keyspace = "rookery"
+replication = {{ replication_factor = 1 }}
+
+[directory]
+type = "postgres"
+url = "{postgres}/rookery"
+{replica}
+
+[analytics]
+type = "clickhouse"
+url = {clickhouse:?}
+database = "rookery"
+
+[analytics.ranges]
+servers = {nats:?}
+replicas = {replicas}
+
+[blobs]
+type = "s3"
+endpoint = {endpoint:?}
+region = {region:?}
+bucket = "rookery"
+access_key_id = {access_key_id:?}
+secret_access_key = {secret_access_key:?}
+path_style = true
+
+[edge.auth]
+signing_key = {signing_key:?}
+"#,
+            cassandra = self.cassandra.address(),
+            postgres = self.postgres.url(),
+            replicas = self.nats.replicas(),
+            replica = self.replica.as_ref().map(replica_url).unwrap_or_default(),
+            clickhouse = self.clickhouse.url(),
+            endpoint = s3.endpoint,
+            region = s3.region,
+            access_key_id = s3.access_key_id,
+            secret_access_key = s3.secret_access_key,
+        )
+    }
+
+    /// Makes every store's schema.
+    pub(crate) fn migrate(&self, program: &Path, folder: &Path, config: &str) -> Result<()> {
+        let file = folder.join("migrate.toml");
+        std::fs::write(&file, config)?;
+        let mut migrate = Command::new(program);
+        migrate.arg("migrate").arg("--config").arg(&file).arg("--data").arg(folder.join("migrate"));
+        shell::output(&mut migrate).map(drop)
+    }
+
+    /// All of them.
+    pub(crate) fn servers(&mut self) -> Vec<&mut Server> {
+        let mut servers: Vec<&mut Server> = match &mut self.nats {
+            Log::One(nats) => vec![&mut **nats],
+            Log::Three(cluster) => cluster.servers.iter_mut().map(|nats| &mut **nats).collect(),
+        };
+        servers.push(&mut self.postgres);
+        servers.extend(self.replica.as_deref_mut());
+        servers.extend([&mut *self.cassandra, &mut *self.clickhouse, &mut *self.s3]);
+        servers
+    }
+}
+
+fn replica_url(replica: &Postgres) -> String {
+    format!("replica_url = \"{}/rookery\"", replica.url())
+}
+
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().unwrap_or_else(|_| bail!("a start panicked"))
+}
