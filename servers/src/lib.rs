@@ -15,11 +15,13 @@
 //! | `process` | its process, known again by its record |
 //! | `home` | downloads, folders, users |
 //! | `all` | all of them at once |
+//! | `configuration` | what a `rookery.toml` says of them |
 //! | [`shell`], [`proc`], [`ports`] | other programs, what the kernel says of processes, free ports |
 
 mod all;
 mod cassandra;
 mod clickhouse;
+mod configuration;
 mod endpoints;
 mod home;
 mod http;
@@ -38,6 +40,7 @@ mod tests;
 pub use all::{Kind, Started, find, start_all};
 pub use cassandra::{Cassandra, CassandraOptions, CommitLog};
 pub use clickhouse::{ClickHouse, ClickHouseOptions};
+pub use configuration::Names;
 pub use endpoints::{
     ENDPOINTS_VARIABLE, Endpoints, NOT_STARTED, S3, endpoints, endpoints_file, named_endpoints_file,
     shared_endpoints_file,

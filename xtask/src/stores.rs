@@ -6,9 +6,12 @@ use std::thread;
 
 use anyhow::{Result, bail};
 use servers::{
-    Cassandra, CassandraOptions, ClickHouse, ClickHouseOptions, Home, Nats, NatsCluster, NatsOptions, Postgres,
-    SeaweedS3, Server, shell,
+    Cassandra, CassandraOptions, ClickHouse, ClickHouseOptions, Endpoints, Home, Names, Nats, NatsCluster, NatsOptions,
+    Postgres, SeaweedS3, Server, shell,
 };
+
+/// The shards of the log.
+const SHARDS: u16 = 8;
 
 /// How many NATS servers keep the log.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,10 +62,6 @@ impl Log {
             Self::Three(cluster) => cluster.servers.iter().map(|nats| &**nats).collect(),
         }
     }
-
-    fn replicas(&self) -> usize {
-        self.urls().len()
-    }
 }
 
 impl Stores {
@@ -91,57 +90,17 @@ impl Stores {
 
     /// The configuration that all processes share. The signing key is made by the first edge.
     pub(crate) fn config(&self, signing_key: &Path) -> String {
-        let nats = self.nats.urls();
-        let s3 = self.s3.endpoint();
-        format!(
-            r#"[log]
-type = "jetstream"
-servers = {nats:?}
-name = "rookery"
-replicas = {replicas}
-
-[history]
-type = "scylla"
-nodes = [{cassandra:?}]
-keyspace = "rookery"
-replication = {{ replication_factor = 1 }}
-
-[directory]
-type = "postgres"
-url = "{postgres}/rookery"
-{replica}
-
-[analytics]
-type = "clickhouse"
-url = {clickhouse:?}
-database = "rookery"
-
-[analytics.ranges]
-servers = {nats:?}
-replicas = {replicas}
-
-[blobs]
-type = "s3"
-endpoint = {endpoint:?}
-region = {region:?}
-bucket = "rookery"
-access_key_id = {access_key_id:?}
-secret_access_key = {secret_access_key:?}
-path_style = true
-
-[edge.auth]
-signing_key = {signing_key:?}
-"#,
-            cassandra = self.cassandra.address(),
-            postgres = self.postgres.url(),
-            replicas = self.nats.replicas(),
-            replica = self.replica.as_ref().map(replica_url).unwrap_or_default(),
-            clickhouse = self.clickhouse.url(),
-            endpoint = s3.endpoint,
-            region = s3.region,
-            access_key_id = s3.access_key_id,
-            secret_access_key = s3.secret_access_key,
-        )
+        let endpoints = Endpoints {
+            nats: self.nats.urls().join(","),
+            postgres: self.postgres.url().to_owned(),
+            cassandra: self.cassandra.address().to_owned(),
+            clickhouse: self.clickhouse.url().to_owned(),
+            s3: self.s3.endpoint(),
+        };
+        let replicas = self.nats.urls().len();
+        let names = Names { cluster: "rookery", keyspace: "rookery", shards: SHARDS, replicas, max_connections: 16 };
+        let stores = endpoints.configuration(&names, self.replica.as_ref().map(Postgres::url));
+        format!("{stores}\n[edge.auth]\nsigning_key = {signing_key:?}\n")
     }
 
     /// Makes every store's schema.
@@ -164,10 +123,6 @@ signing_key = {signing_key:?}
         servers.extend([&mut *self.cassandra, &mut *self.clickhouse, &mut *self.s3]);
         servers
     }
-}
-
-fn replica_url(replica: &Postgres) -> String {
-    format!("replica_url = \"{}/rookery\"", replica.url())
 }
 
 fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {

@@ -17,7 +17,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_rookery-under-test");
 /// What every process of a role is started from again.
 const EACH: usize = 2;
 /// Replicas of the log: as many as there are NATS servers.
-const REPLICAS: i64 = 3;
+const REPLICAS: usize = 3;
 
 /// Servers, processes, and where their data is.
 pub(crate) struct World {
