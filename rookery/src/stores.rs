@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use futures_util::future::LocalBoxFuture;
 
 use crate::config::Config;
 
@@ -25,11 +26,11 @@ pub async fn open(config: &Config) -> anyhow::Result<Stores> {
     let region = config.edge.region.number;
     let data = config.data.as_path();
     let (log, directory, history, analytics, blobs) = tokio::try_join!(
-        async { log::open(&config.log, data, region).await.context("the log does not open") },
-        async { directory::open(&config.directory, data).await.context("the directory does not open") },
-        async { history::open(&config.history, data).await.context("history does not open") },
-        async { analytics::open(&config.analytics, data).await.context("analytics does not open") },
-        async { blobs::open(&config.blobs, data).await.context("the blob store does not open") },
+        boxed(async { log::open(&config.log, data, region).await.context("the log does not open") }),
+        boxed(async { directory::open(&config.directory, data).await.context("the directory does not open") }),
+        boxed(async { history::open(&config.history, data).await.context("history does not open") }),
+        boxed(async { analytics::open(&config.analytics, data).await.context("analytics does not open") }),
+        boxed(async { blobs::open(&config.blobs, data).await.context("the blob store does not open") }),
     )?;
     Ok(Stores { seams: edge::Seams { log, directory, history, analytics, blobs, metrics: None }, _lock: lock })
 }
@@ -43,11 +44,16 @@ pub async fn migrate(config: &Config) -> anyhow::Result<()> {
     let _lock = lock(&config.data)?;
     let data = config.data.as_path();
     tokio::try_join!(
-        async { directory::migrate(&config.directory, data).await.context("the directory does not migrate") },
-        async { history::migrate(&config.history, data).await.context("history does not migrate") },
-        async { blobs::migrate(&config.blobs, data).await.context("the blob store does not migrate") },
+        boxed(async { directory::migrate(&config.directory, data).await.context("the directory does not migrate") }),
+        boxed(async { history::migrate(&config.history, data).await.context("history does not migrate") }),
+        boxed(async { blobs::migrate(&config.blobs, data).await.context("the blob store does not migrate") }),
     )?;
     Ok(())
+}
+
+/// On the heap, for all of them together would be a large future.
+fn boxed<'a, T>(future: impl Future<Output = T> + 'a) -> LocalBoxFuture<'a, T> {
+    Box::pin(future)
 }
 
 /// One process uses a data folder at a time: embedded stores are not made for more.

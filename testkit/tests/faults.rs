@@ -4,8 +4,6 @@
 //!
 //! One round of each fault here; `cargo xtask faults` runs as many as are asked for and prints the table.
 
-#![expect(clippy::print_stdout, reason = "a table for people")]
-
 #[path = "faults/check.rs"]
 mod check;
 #[path = "faults/fault.rs"]
