@@ -142,11 +142,11 @@ impl Started {
         }
     }
 
-    /// Writes its address among the others.
+    /// Writes its address among the others; of a cluster, that of its first server.
     pub fn enter(&self, endpoints: &mut Endpoints) {
         match self {
             Self::Nats(nats) => endpoints.nats = nats.url().to_owned(),
-            Self::NatsCluster(cluster) => endpoints.nats = cluster.url(),
+            Self::NatsCluster(cluster) => endpoints.nats = cluster.servers[0].url().to_owned(),
             Self::Postgres(postgres) => endpoints.postgres = postgres.url().to_owned(),
             Self::Cassandra(cassandra) => endpoints.cassandra = cassandra.address().to_owned(),
             Self::ClickHouse(clickhouse) => endpoints.clickhouse = clickhouse.url().to_owned(),

@@ -141,6 +141,13 @@ impl Home {
         Ok(venv.join("bin/python"))
     }
 
+    /// A lock that one process holds at a time, until it drops it.
+    pub fn lock(&self, name: &str) -> Result<File> {
+        let lock = File::create(self.path.join(format!("{name}.lock")))?;
+        lock.lock()?;
+        Ok(lock)
+    }
+
     /// The folder of that name, which `fetch` fills if it is not there yet. It is there as a whole or not at all, also
     /// when two processes fetch at once; a download that fails is tried again a few times.
     pub(crate) fn fetched(&self, name: &str, fetch: impl Fn(&Path) -> Result<()>) -> Result<PathBuf> {
@@ -148,8 +155,7 @@ impl Home {
         if folder.exists() {
             return Ok(folder);
         }
-        let lock = File::create(self.path.join(format!("{name}.lock")))?;
-        lock.lock()?;
+        let _lock = self.lock(name)?;
         if folder.exists() {
             return Ok(folder);
         }
@@ -170,5 +176,72 @@ impl Home {
         outcome.with_context(|| format!("cannot fetch {name}"))?;
         std::fs::rename(&partial, &folder)?;
         Ok(folder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use anyhow::ensure;
+
+    use super::*;
+
+    fn home(folder: &TempDir) -> Home {
+        Home { path: folder.path().to_path_buf(), is_root: false, outlive_us: false }
+    }
+
+    #[test]
+    fn what_many_want_at_once_is_fetched_once_and_seen_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = home(&folder);
+        let fetches = AtomicUsize::new(0);
+        let fetch = |folder: &Path| {
+            fetches.fetch_add(1, Ordering::Relaxed);
+            std::fs::create_dir(folder)?;
+            (0..100).try_for_each(|file| Ok(std::fs::write(folder.join(file.to_string()), "whole")?))
+        };
+        let look = || std::fs::read_dir(home.fetched("thing", fetch).unwrap()).unwrap().count();
+        let seen = thread::scope(|scope| {
+            let lookers: Vec<_> = (0..8).map(|_| scope.spawn(look)).collect();
+            lookers.into_iter().map(|looker| looker.join().unwrap()).collect::<Vec<usize>>()
+        });
+        assert_eq!(seen, [100; 8]);
+        assert_eq!(fetches.into_inner(), 1);
+    }
+
+    #[test]
+    fn a_broken_download_is_tried_again_from_the_start_and_not_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = home(&folder);
+        let tries = AtomicUsize::new(0);
+        let breaks = |tries_until_whole: usize| {
+            let tries = &tries;
+            move |folder: &Path| {
+                std::fs::create_dir(folder)?;
+                ensure!(tries.fetch_add(1, Ordering::Relaxed) + 1 >= tries_until_whole, "the line is cut");
+                Ok(())
+            }
+        };
+        let error = home.fetched("never", breaks(MAX_TRIES + 1)).unwrap_err();
+        assert!(format!("{error:#}").contains("the line is cut"));
+        assert_eq!(tries.swap(0, Ordering::Relaxed), MAX_TRIES);
+        assert!(!home.path().join("never").exists());
+        home.fetched("late", breaks(MAX_TRIES)).unwrap();
+        assert_eq!(tries.into_inner(), MAX_TRIES);
+    }
+
+    #[test]
+    fn the_scratch_folder_of_a_program_that_is_gone_is_removed_and_one_in_use_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = home(&folder);
+        let ours = home.scratch("ours").unwrap();
+        let mut ended = Command::new("true").spawn().unwrap();
+        ended.wait().unwrap();
+        let left = folder.path().join(format!("scratch/{}-left-abc", ended.id()));
+        std::fs::create_dir(&left).unwrap();
+        home.scratch("another").unwrap();
+        assert!(ours.path().exists() && !left.exists());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
@@ -49,10 +50,15 @@ pub fn install(packages: &[&str]) -> Result<()> {
     if !is_root() || find("apt-get").is_none() {
         bail!("missing: install the packages {}", packages.join(" "));
     }
+    // Servers are fetched side by side, and only one of them can use apt.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     eprintln!("installing {}", packages.join(" "));
     let apt_get = || {
         let mut command = Command::new("apt-get");
         command.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq");
+        // A line may break, and somebody else may be installing.
+        command.args(["-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout=600"]);
         command
     };
     output(apt_get().arg("update"))?;

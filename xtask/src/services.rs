@@ -28,6 +28,8 @@ pub(crate) enum Action {
 /// Starts, stops or shows the servers that a developer works with.
 pub(crate) fn run(action: &Action) -> Result<()> {
     let home = Home::open()?.for_servers_that_outlive_us();
+    // One change at a time: two would start the same servers twice.
+    let _lock = if matches!(action, Action::Status) { None } else { Some(home.lock("services")?) };
     match action {
         Action::Up { only, cluster } => up(&home, only, *cluster),
         Action::Down => down(&home),

@@ -38,16 +38,10 @@ impl NatsCluster {
         Ok(Self { servers: plans(home, folder, options)?.into_iter().map(find).collect() })
     }
 
-    /// The servers' addresses.
+    /// The servers' addresses. A client that reaches one of them learns of the others.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
         self.servers.iter().map(|server| server.url().to_owned()).collect()
-    }
-
-    /// All addresses in one, as NATS clients take them.
-    #[must_use]
-    pub fn url(&self) -> String {
-        self.urls().join(",")
     }
 
     /// The server of that name (`n1`), if there is one.
