@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use servers::{Home, Role, Rookery, Server, shell};
 
 use crate::stores::{LogServers, Stores};
@@ -22,11 +22,23 @@ const PROCESSES: [(&str, Role); 6] = [
 ];
 /// How often is looked whether all of them still run.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How many processes may end before we give up: one that cannot run would be started for ever.
+const MAX_RESTARTS: usize = 100;
+
+/// How to start it.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Run what was built before.
+    #[arg(long)]
+    no_build: bool,
+}
 
 /// Starts everything, says where it is, and runs until Ctrl-C. Everything ends with us, and its data with it.
-pub(crate) fn run(root: &Path) -> Result<()> {
-    eprintln!("building");
-    shell::output(Command::new("cargo").args(["build", "--package", "rookery"]).current_dir(root))?;
+pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
+    if !options.no_build {
+        let built = Command::new("cargo").args(["build", "--package", "rookery"]).current_dir(root).status()?;
+        ensure!(built.success(), "rookery does not build");
+    }
     let program = root.join("target/debug/rookery");
     let home = Home::open()?;
     let folder = home.scratch("cluster")?;
@@ -38,14 +50,17 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         |(name, role): &(&str, Role)| Rookery::start(&home, &program, &folder.path().join(name), *role, &config);
     let mut processes = PROCESSES.iter().map(start).collect::<Result<Vec<Rookery>>>()?;
     show(&mut stores, &processes);
-    loop {
+    let mut restarts = 0;
+    while restarts < MAX_RESTARTS {
         thread::sleep(LOOK_EVERY);
         let processes = processes.iter_mut().map(|process| &mut **process);
         for server in stores.servers().into_iter().chain(processes).filter_map(ended) {
             println!("{} {} ended; it is started again", server.name(), server.address());
             server.restart()?;
+            restarts += 1;
         }
     }
+    bail!("too many processes ended; the last of them wrote to {}", folder.path().display())
 }
 
 /// The server, if it has ended.

@@ -26,7 +26,7 @@ enum Task {
     #[command(subcommand)]
     Services(services::Action),
     /// A whole cluster on this machine, to look at: two edges, two ingests, two analytics workers, all servers.
-    Cluster,
+    Cluster(cluster::Options),
     /// The load client that the benchmark starts as a process of its own.
     #[command(hide = true)]
     Load,
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Task::Test => test::run(root()),
         Task::Bench(options) => bench::run(root(), &options),
         Task::Services(action) => services::run(&action),
-        Task::Cluster => cluster::run(root()),
+        Task::Cluster(options) => cluster::run(root(), &options),
         Task::Load => load::run(),
         Task::Tidy => tidy::run(root()),
     };
