@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use types::Entry;
 
-use crate::{Result, Topic, embedded};
+use crate::{Result, Topic, embedded, jetstream};
 
 /// What a feed delivers.
 #[derive(Clone, Debug)]
@@ -45,11 +45,16 @@ pub struct Feed {
 #[derive(Debug)]
 enum Source {
     Embedded(embedded::Cursor),
+    JetStream(jetstream::Cursor),
 }
 
 impl Feed {
     pub(crate) fn embedded(cursor: embedded::Cursor) -> Self {
         Self { source: Source::Embedded(cursor) }
+    }
+
+    pub(crate) fn jetstream(cursor: jetstream::Cursor) -> Self {
+        Self { source: Source::JetStream(cursor) }
     }
 
     /// Waits until there is something, then moves up to `limit` deliveries to the end of `batch`. Cancel-safe.
@@ -59,6 +64,7 @@ impl Feed {
     pub async fn next_batch(&mut self, batch: &mut Vec<Delivery>, limit: usize) -> Result<()> {
         match &mut self.source {
             Source::Embedded(cursor) => cursor.next_batch(batch, limit).await,
+            Source::JetStream(cursor) => cursor.next_batch(batch, limit).await,
         }
     }
 
@@ -67,6 +73,7 @@ impl Feed {
     pub fn topics(&self) -> Topics {
         match &self.source {
             Source::Embedded(cursor) => Topics { target: Target::Embedded(cursor.listener()) },
+            Source::JetStream(cursor) => Topics { target: Target::JetStream(cursor.listener()) },
         }
     }
 }
@@ -81,6 +88,7 @@ pub struct Topics {
 #[derive(Clone, Debug)]
 enum Target {
     Embedded(Arc<embedded::Listener>),
+    JetStream(Arc<jetstream::Listener>),
 }
 
 impl Topics {
@@ -88,18 +96,21 @@ impl Topics {
     ///
     /// # Errors
     /// When the server cannot be reached.
-    #[expect(clippy::unused_async, reason = "a log on a server waits here for the server's word")]
     pub async fn subscribe(&self, topic: Topic) -> Result<()> {
         match &self.target {
-            Target::Embedded(listener) => listener.subscribe(topic),
+            Target::Embedded(listener) => {
+                listener.subscribe(topic);
+                Ok(())
+            }
+            Target::JetStream(listener) => listener.subscribe(topic).await,
         }
-        Ok(())
     }
 
     /// Nothing more of this topic; a delivery on its way may still come.
     pub fn unsubscribe(&self, topic: Topic) {
         match &self.target {
             Target::Embedded(listener) => listener.unsubscribe(&topic),
+            Target::JetStream(listener) => listener.unsubscribe(topic),
         }
     }
 }

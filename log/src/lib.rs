@@ -4,16 +4,17 @@
 //! A region's log is cut into a fixed number of shards; a conversation lies in one shard for good. Within a
 //! shard `seq` grows with every event, so the events of a conversation are in one order for everybody.
 //!
-//! Embedded: on fjall. Every implementation passes the suite in `contract.rs`.
+//! Embedded: on fjall. In a cluster: on NATS JetStream. Every implementation passes the suite in `contract.rs`.
 
 #[cfg(test)]
 mod contract;
 mod embedded;
 mod feed;
+mod jetstream;
 mod service;
 pub mod trace;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,72 @@ pub enum Config {
         /// How long an event id is remembered, in seconds: see [`Log::append`].
         duplicate_window_seconds: u32,
     },
+    /// On NATS servers with JetStream, 2.14 or later. Made and brought up to date by [`migrate`].
+    #[serde(rename = "jetstream")]
+    JetStream {
+        /// Where the servers are: `nats://host:4222`, or `tls://…`, with a name and a password before the host or
+        /// a token if they ask for one. One that answers is enough.
+        servers: Vec<String>,
+        /// What the names of streams, subjects and buckets begin with, so that several systems can share servers:
+        /// letters, digits, `_` and `-`.
+        #[serde(default = "default_name")]
+        name: String,
+        /// A file of NATS credentials, if the servers ask for them.
+        #[serde(default)]
+        credentials: Option<PathBuf>,
+        /// The number of shards. Fixed for good when the log is made.
+        #[serde(default = "default_shards")]
+        shards: u16,
+        /// How many servers hold each event.
+        #[serde(default = "default_replicas")]
+        replicas: u8,
+        /// How long events are kept, in hours. A consumer that is further behind loses events.
+        #[serde(default = "default_retention_hours")]
+        retention_hours: u32,
+        /// How long an event id is remembered, in seconds: see [`Log::append`].
+        #[serde(default = "default_duplicate_window_seconds")]
+        duplicate_window_seconds: u32,
+    },
+}
+
+fn default_name() -> String {
+    "rookery".into()
+}
+
+fn default_shards() -> u16 {
+    8
+}
+
+fn default_replicas() -> u8 {
+    3
+}
+
+fn default_retention_hours() -> u32 {
+    72
+}
+
+fn default_duplicate_window_seconds() -> u32 {
+    120
+}
+
+impl Config {
+    /// How long events are kept, in hours.
+    #[must_use]
+    pub const fn retention_hours(&self) -> u32 {
+        match self {
+            Self::Embedded { retention_hours, .. } | Self::JetStream { retention_hours, .. } => *retention_hours,
+        }
+    }
+
+    /// How long an event id is remembered, in seconds.
+    #[must_use]
+    pub const fn duplicate_window_seconds(&self) -> u32 {
+        match self {
+            Self::Embedded { duplicate_window_seconds, .. } | Self::JetStream { duplicate_window_seconds, .. } => {
+                *duplicate_window_seconds
+            }
+        }
+    }
 }
 
 impl Default for Config {
@@ -208,14 +275,54 @@ pub trait Log: Send + Sync + 'static {
 /// `data_dir`. `region` names whose log it is.
 ///
 /// # Errors
-/// When another process has it open, the disk refuses, or it was made for another region.
-pub async fn open(config: &Config, data_dir: &std::path::Path, region: Region) -> Result<Arc<dyn Log>> {
-    match config {
-        Config::Embedded { path, retention_hours, duplicate_window_seconds } => {
-            let retention = Duration::from_secs(u64::from(*retention_hours) * 3600);
-            let window = Duration::from_secs(u64::from(*duplicate_window_seconds));
-            let options = embedded::Options::new(data_dir.join(path), region, retention, window);
-            embedded::open(options).await
+/// When another process has it open, the disk refuses, or it was made for another region; on servers, when they
+/// cannot be reached, or hold no log with these settings: see [`migrate`].
+pub async fn open(config: &Config, data_dir: &Path, region: Region) -> Result<Arc<dyn Log>> {
+    match Place::of(config, data_dir, region) {
+        Place::Embedded(options) => embedded::open(options).await,
+        Place::JetStream(options) => jetstream::open(options).await,
+    }
+}
+
+/// Makes the log that `config` names, or brings its settings up to date. Safe to run twice, and from two places at
+/// once.
+///
+/// # Errors
+/// [`Error::Refused`] when a later program has made the settings, or the number of shards is another.
+pub async fn migrate(config: &Config, data_dir: &Path, region: Region) -> Result<()> {
+    match Place::of(config, data_dir, region) {
+        Place::Embedded(options) => embedded::open(options).await?.close().await,
+        Place::JetStream(options) => jetstream::migrate(&options).await?,
+    }
+    Ok(())
+}
+
+/// Where a log is, in the words of its implementation.
+enum Place {
+    Embedded(embedded::Options),
+    JetStream(jetstream::Options),
+}
+
+impl Place {
+    fn of(config: &Config, data_dir: &Path, region: Region) -> Self {
+        let retention = Duration::from_secs(u64::from(config.retention_hours()) * 3600);
+        let duplicate_window = Duration::from_secs(u64::from(config.duplicate_window_seconds()));
+        match config {
+            Config::Embedded { path, .. } => {
+                Self::Embedded(embedded::Options::new(data_dir.join(path), region, retention, duplicate_window))
+            }
+            Config::JetStream { servers, name, credentials, shards, replicas, .. } => {
+                Self::JetStream(jetstream::Options {
+                    servers: servers.clone(),
+                    name: name.clone(),
+                    credentials: credentials.as_ref().map(|path| data_dir.join(path)),
+                    region,
+                    shards: *shards,
+                    replicas: *replicas,
+                    retention,
+                    duplicate_window,
+                })
+            }
         }
     }
 }

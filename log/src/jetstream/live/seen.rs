@@ -1,0 +1,126 @@
+//! What a feed has delivered, so that it can tell what is missing and what comes again.
+
+use std::collections::HashMap;
+
+use types::{ConversationId, Entry};
+
+use crate::Topic;
+
+/// Conversations of one user whose last event is remembered. Of others a gap is not noticed here; whoever reads
+/// still sees it by `prev`.
+const PEERS: usize = 4_096;
+
+/// The topics that a feed listens to.
+#[derive(Default)]
+pub(super) struct Topics {
+    known: HashMap<Topic, Heard>,
+}
+
+/// One topic.
+struct Heard {
+    /// The number of its subscriptions.
+    number: u64,
+    /// The last `seq` that was delivered of the topic's one conversation, or of each of them.
+    last: Last,
+}
+
+enum Last {
+    One(u64),
+    Each(HashMap<ConversationId, u64>),
+}
+
+/// What is to be done with an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It is the next one.
+    Deliver,
+    /// It is not listened to, or it was delivered before.
+    Drop,
+    /// Something between this `seq` and the event is missing.
+    Refill(u64),
+}
+
+impl Topics {
+    /// Adds a topic; false when it is known already.
+    pub(super) fn add(&mut self, topic: Topic, number: u64) -> bool {
+        if self.known.contains_key(&topic) {
+            return false;
+        }
+        let last = if matches!(topic, Topic::User(_)) { Last::Each(HashMap::new()) } else { Last::One(0) };
+        self.known.insert(topic, Heard { number, last });
+        true
+    }
+
+    /// Removes a topic and gives its number.
+    pub(super) fn remove(&mut self, topic: Topic) -> Option<u64> {
+        self.known.remove(&topic).map(|heard| heard.number)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    pub(super) fn number_of(&self, topic: Topic) -> Option<u64> {
+        self.known.get(&topic).map(|heard| heard.number)
+    }
+
+    #[expect(clippy::iter_over_hash_type, reason = "the order in which subscriptions are made does not matter")]
+    pub(super) fn each(&self, mut see: impl FnMut(Topic, u64)) {
+        for (topic, heard) in &self.known {
+            see(*topic, heard.number);
+        }
+    }
+
+    /// What is to be done with an event of the topic.
+    pub(super) fn step(&self, topic: Topic, entry: &Entry) -> Step {
+        let Some(heard) = self.known.get(&topic) else { return Step::Drop };
+        let last = heard.last.of(entry.conversation);
+        if entry.position.seq <= last {
+            return Step::Drop;
+        }
+        // Of a conversation of which nothing was delivered yet, whatever comes is the first.
+        if last > 0 && entry.prev > last {
+            return Step::Refill(last);
+        }
+        Step::Deliver
+    }
+
+    /// The last `seq` that was delivered of a conversation, 0 when none was.
+    pub(super) fn last(&self, topic: Topic, conversation: ConversationId) -> u64 {
+        self.known.get(&topic).map_or(0, |heard| heard.last.of(conversation))
+    }
+
+    /// Notes that an event was delivered.
+    pub(super) fn delivered(&mut self, topic: Topic, conversation: ConversationId, seq: u64) {
+        let Some(heard) = self.known.get_mut(&topic) else { return };
+        match &mut heard.last {
+            Last::One(last) => *last = seq,
+            Last::Each(each) => {
+                if each.len() >= PEERS && !each.contains_key(&conversation) {
+                    each.clear();
+                }
+                each.insert(conversation, seq);
+            }
+        }
+    }
+}
+
+impl Last {
+    fn of(&self, conversation: ConversationId) -> u64 {
+        match self {
+            Self::One(last) => *last,
+            Self::Each(each) => each.get(&conversation).copied().unwrap_or(0),
+        }
+    }
+}
+
+/// The topics of a conversation's events: the group, or each of the two users once.
+pub(super) fn topics_of(conversation: ConversationId) -> impl Iterator<Item = Topic> {
+    let topics = match conversation {
+        ConversationId::Group(group) => [Some(Topic::Group(group)), None],
+        ConversationId::Direct(first, second) => {
+            [Some(Topic::User(first)), (first != second).then_some(Topic::User(second))]
+        }
+    };
+    topics.into_iter().flatten()
+}
