@@ -93,14 +93,13 @@ async fn forward(mut endpoint: Endpoint, sender: mpsc::Sender<Request>, stop: Ca
         let Some(request) = request else { return };
         let Ok(room) = Arc::clone(&room).acquire_owned().await else { return };
         let (answer, answered) = oneshot::channel();
-        let handed = sender.send(Request { payload: request.message.payload.clone(), answer }).await;
+        if sender.send(Request { payload: request.message.payload.clone(), answer }).await.is_err() {
+            respond(&request, Err(error(GONE, "the service has ended"))).await;
+            break;
+        }
         drop(tokio::spawn(async move {
-            let answer = match (handed, timeout(ANSWERING, answered).await) {
-                (Err(_), _) => Err(error(GONE, "the service has ended")),
-                (Ok(()), Ok(Ok(answer))) => Ok(answer),
-                (Ok(()), _) => Err(error(NO_ANSWER, "no answer was given")),
-            };
-            respond(&request, answer).await;
+            let answer = timeout(ANSWERING, answered).await.ok().and_then(std::result::Result::ok);
+            respond(&request, answer.ok_or_else(|| error(NO_ANSWER, "no answer was given"))).await;
             drop(room);
         }));
     }

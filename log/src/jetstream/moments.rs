@@ -192,7 +192,7 @@ impl Shard {
     async fn read_back(&self, shard: u16, reading: &Reading) {
         let Some((first, last)) = self.due_stretch() else { return };
         let length = last - first + 1;
-        let question = if length == 1 { json!({ "seq": first }) } else { json!({ "seq": first, "batch": length }) };
+        let question = json!({ "seq": first, "batch": length });
         let most = usize::try_from(length).unwrap_or(1);
         let mut told = 0;
         if let Ok(batch) = reading.direct(shard, &question, most).await {

@@ -259,7 +259,13 @@ impl Reading {
                 return Err(Error::Unavailable(format!("{stream} does not answer")));
             };
             match message.status {
-                None => messages.push(message),
+                None => {
+                    messages.push(message);
+                    // A question for one message is answered by it alone.
+                    if messages.len() == most {
+                        return Ok(Batch { messages, is_whole: true });
+                    }
+                }
                 // The end of the batch.
                 Some(status) if status.as_u16() == 204 => {
                     let pending = message.headers.as_ref().and_then(|found| headers::number(found, headers::PENDING));

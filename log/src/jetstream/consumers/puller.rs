@@ -38,8 +38,6 @@ const LEASE: Duration = Duration::from_secs(30);
 const UNACKNOWLEDGED: u32 = 65_536;
 /// The pause after a failure.
 const PAUSE: Duration = Duration::from_millis(200);
-/// The consumer does not exist.
-const NO_CONSUMER: u64 = 10_014;
 
 /// Follows one shard.
 pub(super) struct Puller {
@@ -241,18 +239,16 @@ pub(super) async fn reset(
 ) -> Result<u64> {
     let Consumer { group, shard } = consumer;
     let stream = reading.names.stream(shard);
-    let told = ask(connection, format!("$JS.API.CONSUMER.RESET.{stream}.{group}"), json!({ "seq": seq })).await?;
-    let told = match told {
-        Told { error: Some(Refusal { err_code: NO_CONSUMER, .. }), .. } => {
-            let config = json!({
-                "durable_name": group, "ack_policy": "all", "deliver_policy": "all", "ack_wait": nanos(LEASE),
-                "max_ack_pending": UNACKNOWLEDGED, "max_waiting": 16,
-            });
-            let subject = format!("$JS.API.CONSUMER.DURABLE.CREATE.{stream}.{group}");
-            ask(connection, subject, json!({ "stream_name": stream, "config": config })).await?
-        }
-        told => told,
-    };
+    // One that is there stays as it is. A server does not answer at all that there is none.
+    let config = json!({
+        "durable_name": group, "ack_policy": "all", "deliver_policy": "all", "ack_wait": nanos(LEASE),
+        "max_ack_pending": UNACKNOWLEDGED, "max_waiting": 16,
+    });
+    let subject = format!("$JS.API.CONSUMER.DURABLE.CREATE.{stream}.{group}");
+    let mut told = ask(connection, subject, json!({ "stream_name": stream, "config": config })).await?;
+    if told.error.is_none() {
+        told = ask(connection, format!("$JS.API.CONSUMER.RESET.{stream}.{group}"), json!({ "seq": seq })).await?;
+    }
     match told {
         Told { ack_floor: Some(floor), .. } => Ok(floor.stream_seq),
         Told { error, .. } => {
