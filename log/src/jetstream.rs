@@ -204,7 +204,14 @@ impl Log for JetStream {
 
     async fn serve(&self, service: &'static str) -> Result<Requests> {
         self.check_open()?;
-        bus::serve(&self.connection.client, &self.names, service, self.stop.child_token()).await
+        let about = bus::Service {
+            client: self.connection.client.clone(),
+            address: self.live.address.clone(),
+            names: Arc::clone(&self.names),
+            service,
+            stop: self.stop.child_token(),
+        };
+        bus::serve(about).await
     }
 
     async fn fetch(&self, consumer: Consumer, limit: usize) -> Result<Vec<Entry>> {

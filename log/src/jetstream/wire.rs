@@ -4,6 +4,8 @@
 //! them, at the cost of one table entry each. A client library that gives each subscription a queue of its own
 //! loses that order, and takes kilobytes for each.
 
+use std::ops::Range;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 /// The longest line that a server sends; its own limit is far lower, but for the list of all servers in `INFO`.
@@ -33,6 +35,8 @@ pub(super) enum Op {
 pub(super) struct Heard {
     pub(super) sid: u64,
     pub(super) subject: Bytes,
+    /// Where an answer goes, empty when none is wanted.
+    pub(super) reply: Bytes,
     /// The header block, empty when there is none.
     pub(super) headers: Bytes,
     pub(super) payload: Bytes,
@@ -68,7 +72,8 @@ pub(super) fn take(buffer: &mut BytesMut) -> Result<Option<Op>, Malformed> {
 struct Frame {
     sid: u64,
     /// Within the line, counted from the end of the verb.
-    subject: std::ops::Range<usize>,
+    subject: Range<usize>,
+    reply: Range<usize>,
     headers: usize,
     total: usize,
 }
@@ -77,11 +82,11 @@ impl Frame {
     fn parse(rest: &[u8], has_headers: bool) -> Result<Self, Malformed> {
         let text = std::str::from_utf8(rest).map_err(|_| Malformed)?;
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
-        let (subject, sid, lengths) = match (&words[..], has_headers) {
-            ([subject, sid, total], false) | ([subject, sid, _, total], false) => (subject, sid, ["0", total]),
-            ([subject, sid, headers, total], true) | ([subject, sid, _, headers, total], true) => {
-                (subject, sid, [*headers, *total])
-            }
+        let (subject, sid, reply, lengths) = match (&words[..], has_headers) {
+            ([subject, sid, total], false) => (subject, sid, "", ["0", total]),
+            ([subject, sid, reply, total], false) => (subject, sid, *reply, ["0", total]),
+            ([subject, sid, headers, total], true) => (subject, sid, "", [*headers, *total]),
+            ([subject, sid, reply, headers, total], true) => (subject, sid, *reply, [*headers, *total]),
             _ => return Err(Malformed),
         };
         let [headers, total] = lengths.map(|length| length.parse::<usize>());
@@ -89,9 +94,12 @@ impl Frame {
         if headers > total || total > MAX_MESSAGE_BYTES {
             return Err(Malformed);
         }
-        let start = subject.as_ptr() as usize - text.as_ptr() as usize;
+        let place = |word: &str| {
+            let start = if word.is_empty() { 0 } else { word.as_ptr() as usize - text.as_ptr() as usize };
+            start..start + word.len()
+        };
         let sid = sid.parse().map_err(|_| Malformed)?;
-        Ok(Self { sid, subject: start..start + subject.len(), headers, total })
+        Ok(Self { sid, subject: place(subject), reply: place(reply), headers, total })
     }
 }
 
@@ -103,11 +111,12 @@ fn take_message(buffer: &mut BytesMut, line_length: usize, frame: &Frame) -> Opt
     }
     let verb = if frame.headers > 0 || buffer[0].eq_ignore_ascii_case(&b'H') { 4 } else { 3 };
     let whole = buffer.split_to(whole).freeze();
-    let subject = whole.slice(verb + frame.subject.start..verb + frame.subject.end);
+    let [subject, reply] =
+        [&frame.subject, &frame.reply].map(|place| whole.slice(verb + place.start..verb + place.end));
     let body = line_length + 2;
     let headers = whole.slice(body..body + frame.headers);
     let payload = whole.slice(body + frame.headers..body + frame.total);
-    Some(Op::Message(Heard { sid: frame.sid, subject, headers, payload }))
+    Some(Op::Message(Heard { sid: frame.sid, subject, reply, headers, payload }))
 }
 
 fn find_line_end(buffer: &BytesMut) -> Result<Option<usize>, Malformed> {
@@ -133,6 +142,11 @@ pub(super) fn header<'a>(headers: &'a [u8], name: &str) -> Option<&'a str> {
 /// Writes a subscription.
 pub(super) fn subscribe(out: &mut BytesMut, subject: &str, sid: u64) {
     out.extend_from_slice(format!("SUB {subject} {sid}\r\n").as_bytes());
+}
+
+/// Writes a subscription of a group of which one gets each message.
+pub(super) fn queue_subscribe(out: &mut BytesMut, subject: &str, queue: &str, sid: u64) {
+    out.extend_from_slice(format!("SUB {subject} {queue} {sid}\r\n").as_bytes());
 }
 
 /// Writes that a subscription ends.
@@ -180,18 +194,19 @@ mod tests {
 
     #[test]
     fn what_comes_in_pieces_is_read_as_a_whole() {
-        let heard = |sid, subject, headers, payload| {
-            let [subject, headers, payload] = [subject, headers, payload].map(|text: &'static str| Bytes::from(text));
-            Op::Message(Heard { sid, subject, headers, payload })
+        let heard = |sid, subject, reply, headers, payload| {
+            let [subject, reply, headers, payload] =
+                [subject, reply, headers, payload].map(|text: &'static str| Bytes::from(text));
+            Op::Message(Heard { sid, subject, reply, headers, payload })
         };
         for step in [1, 2, 3, 7, 1_000] {
             let expected = [
                 Op::Info("{\"a\":1}".into()),
                 Op::Ping,
-                heard(5, "a.b", "", "hi"),
-                heard(5, "a.b", "", ""),
+                heard(5, "a.b", "", "", "hi"),
+                heard(5, "a.b", "reply", "", ""),
                 Op::Nothing,
-                heard(6, "a.c", "NATS/1.0\r\nA: b\r\n\r\n", "hi"),
+                heard(6, "a.c", "", "NATS/1.0\r\nA: b\r\n\r\n", "hi"),
                 Op::Error("'no'".into()),
                 Op::Pong,
             ];
