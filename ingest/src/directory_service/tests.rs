@@ -1,6 +1,7 @@
 //! The service over the embedded log and directory.
 
 mod faulty;
+mod several;
 
 use std::time::Duration;
 
@@ -37,9 +38,13 @@ impl Stores {
     }
 
     async fn open(folder: TempDir) -> Self {
+        Self::open_with(folder, &directory::Config::default()).await
+    }
+
+    async fn open_with(folder: TempDir, directory: &directory::Config) -> Self {
         let config = log::Config::Embedded { path: "log".into(), retention_hours: 72, duplicate_window_seconds: 0 };
         let log = log::open(&config, folder.path(), Region::default()).await.unwrap();
-        let directory = directory::open(&directory::Config::default(), folder.path()).await.unwrap();
+        let directory = directory::open(directory, folder.path()).await.unwrap();
         let history = history::open(&history::Config::default(), folder.path()).await.unwrap();
         Self { log: Arc::new(FaultyLog::over(log)), directory, history, folder }
     }
@@ -54,9 +59,13 @@ impl Stores {
 
     fn start(&self) -> Running {
         let shutdown = CancellationToken::new();
-        let (log, history, directory) = (self.log.clone(), self.history.clone(), self.directory.clone());
-        let task = tokio::spawn(run(Seams { log, history, directory }, shutdown.clone()));
+        let task = tokio::spawn(run(self.seams(), shutdown.clone()));
         Running { task, shutdown }
+    }
+
+    fn seams(&self) -> Seams {
+        let (log, history, directory) = (self.log.clone(), self.history.clone(), self.directory.clone());
+        Seams { log, history, directory }
     }
 
     /// Asks the service, once it serves.

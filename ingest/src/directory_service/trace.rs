@@ -173,4 +173,35 @@ mod tests {
             assert_eq!(at[0].payload, row.payload);
         }
     }
+
+    /// An id that was made so long ago.
+    fn old_id(age: Duration) -> EventId {
+        let mut bytes = *EventId::generate(Region::default()).as_bytes();
+        let millis = Timestamp::now().minus(age).as_millis().to_be_bytes();
+        bytes[..6].copy_from_slice(&millis[2..]);
+        EventId::from_bytes(bytes).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_event_that_has_left_the_log_is_found_in_history() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log::open(&log::Config::default(), folder.path(), Region::default()).await.unwrap();
+        let history = history::open(&history::Config::default(), folder.path()).await.unwrap();
+        let directory = directory::open(&directory::Config::default(), folder.path()).await.unwrap();
+        let conversation = GroupId::generate(Region::default()).into();
+        append(&log, conversation, 1).await;
+        let last = log.read(conversation, 0, 1).await.unwrap().remove(0);
+        let row = |age| {
+            let (id, sender) = (old_id(age), UserId::generate(Region::default()));
+            let payload = Event { id, sender, body: Body::MemberAdded { user: sender } }.encode();
+            OutboxRow { id, conversation, payload }
+        };
+        let days = |days: u64| Duration::from_secs(days * 24 * 3600);
+        let (stored, lost) = (row(days(30)), row(days(30)));
+        let entry = types::Entry { payload: stored.payload.clone(), ..last };
+        history.store(&[entry.clone()]).await.unwrap();
+        let seams = Seams { log, history, directory };
+        let found = find(&seams, &[stored.clone(), lost, row(days(0))]).await.unwrap();
+        assert_eq!(found, BTreeMap::from([(stored.id, entry.position.seq)]));
+    }
 }
