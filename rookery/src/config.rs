@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
+use types::Secret;
 
 use crate::args::Args;
 
@@ -57,14 +58,12 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The configuration as `rookery.toml` would set it.
+    /// The configuration as `rookery.toml` would set it, with `***` for what is secret.
     #[must_use]
     pub fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_else(|error| unreachable!("strings, numbers and tables have TOML: {error}"))
     }
-}
 
-impl Config {
     /// This configuration as it may be shown.
     #[must_use]
     pub fn without_secrets(&self) -> Self {
@@ -230,6 +229,19 @@ mod tests {
         let log::Config::Embedded { retention_hours, .. } = config.log;
         assert_eq!(retention_hours, 7);
         assert_eq!(config.data, Path::new("/tmp/x"));
+    }
+
+    #[test]
+    fn secrets_are_not_printed_and_travel_as_variables() {
+        let over = "[directory]\ntype = 'postgres'\nurl = 'postgres://rook:sesame@db/rookery'\nreplica_url = '7'";
+        let config = effective(over.parse().unwrap()).unwrap();
+        let printed = config.to_toml();
+        assert!(printed.contains("\nurl = \"***\"") && !printed.contains("sesame"), "{printed}");
+        let secrets = config.secrets();
+        let secrets: Vec<_> = secrets.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let mut table = printed.parse::<Table>().unwrap();
+        merge(&mut table, variables(&secrets).unwrap());
+        assert_eq!(effective(table).unwrap().directory, config.directory);
     }
 
     #[test]

@@ -16,12 +16,11 @@ pub struct Stores {
     _lock: File,
 }
 
-/// Opens every store, at the same time, and brings its schema up to date.
+/// Opens every store, at the same time. Embedded ones are brought to the present schema.
 ///
 /// # Errors
 /// When another process uses the data folder, or a store does not open.
 pub async fn open(config: &Config) -> anyhow::Result<Stores> {
-    std::fs::create_dir_all(&config.data).with_context(|| format!("{} cannot be made", config.data.display()))?;
     let lock = lock(&config.data)?;
     let region = config.edge.region.number;
     let data = config.data.as_path();
@@ -40,10 +39,11 @@ pub async fn open(config: &Config) -> anyhow::Result<Stores> {
 /// # Errors
 /// When another process uses the data folder, a store cannot be reached, or one is newer than this program.
 pub async fn migrate(config: &Config) -> anyhow::Result<()> {
-    std::fs::create_dir_all(&config.data).with_context(|| format!("{} cannot be made", config.data.display()))?;
     let _lock = lock(&config.data)?;
+    let region = config.edge.region.number;
     let data = config.data.as_path();
     tokio::try_join!(
+        boxed(async { log::migrate(&config.log, data, region).await.context("the log does not migrate") }),
         boxed(async { directory::migrate(&config.directory, data).await.context("the directory does not migrate") }),
         boxed(async { history::migrate(&config.history, data).await.context("history does not migrate") }),
         boxed(async { blobs::migrate(&config.blobs, data).await.context("the blob store does not migrate") }),
@@ -56,8 +56,9 @@ fn boxed<'a, T>(future: impl Future<Output = T> + 'a) -> LocalBoxFuture<'a, T> {
     Box::pin(future)
 }
 
-/// One process uses a data folder at a time: embedded stores are not made for more.
+/// One process uses a data folder at a time: embedded stores are not made for more. The folder is made when missing.
 fn lock(data: &Path) -> anyhow::Result<File> {
+    std::fs::create_dir_all(data).with_context(|| format!("{} cannot be made", data.display()))?;
     let path = data.join("rookery.lock");
     let file = File::create(&path).with_context(|| format!("{} cannot be written", path.display()))?;
     match file.try_lock() {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use sqlx::AssertSqlSafe;
 
 use super::*;
-use crate::contract::{Shared, add, at, at_once, create, create_group, done, register, register_all};
+use crate::contract::{Shared, add, at, at_once, create, create_group, done, new_user, register, register_all};
 use crate::{Config, MAX_MEMBERS};
 
 /// A database of its own on the shared server. Dropped with the test that has it, if that ends well.
@@ -184,6 +184,58 @@ async fn what_takes_too_long_is_unavailable_and_mends_by_itself() {
     seizing.rollback().await.unwrap();
     create_group(&directory, ada, &[]).await;
     assert_eq!(directory.groups_of(ada).await.unwrap().len(), 1);
+}
+
+const WAITING: &str = "
+    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+
+/// Waits until so many sessions wait for a lock.
+async fn until_waiting(db: &mut PgConnection, sessions: i64) {
+    let waiting = async {
+        while sqlx::query_scalar::<_, i64>(WAITING).fetch_one(&mut *db).await.unwrap() < sessions {}
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+}
+
+const HOLD_UP_NAMES: &str = "LOCK TABLE usernames IN SHARE MODE";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_first_registrations_that_overlap_one_is_the_first() {
+    let (directory, database) = fresh().await;
+    let mut db = database.connect().await;
+    let mut holding = db.begin().await.unwrap();
+    sqlx::query(HOLD_UP_NAMES).execute(&mut *holding).await.unwrap();
+    let registering = ["ada", "bob"].map(|name| {
+        let directory = directory.clone();
+        tokio::spawn(async move { register(&directory, name).await })
+    });
+    // One before it commits, the other before it looks whether it is the first.
+    until_waiting(&mut holding, 2).await;
+    holding.rollback().await.unwrap();
+    let mut operators = 0;
+    for registered in registering {
+        operators += usize::from(!registered.await.unwrap().roles.is_empty());
+    }
+    assert_eq!(operators, 1);
+}
+
+const HOLD_UP_USERS: &str = "LOCK TABLE users IN SHARE MODE";
+const HOLD: &str = "INSERT INTO usernames (folded, user_id) VALUES ('lady', $1)";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_was_given_and_left_meanwhile_stays_reserved() {
+    let (directory, database) = fresh().await;
+    let ada = register(&directory, "ada").await.id;
+    let mut db = database.connect().await;
+    let mut holding = db.begin().await.unwrap();
+    sqlx::query(HOLD_UP_USERS).execute(&mut *holding).await.unwrap();
+    let late = Command::Register { user: new_user("lady"), session: None };
+    let registering = tokio::spawn(async move { directory.execute(&late).await.unwrap() });
+    until_waiting(&mut holding, 1).await;
+    // It has found the name free. Ada takes it and goes on to another one.
+    sqlx::query(HOLD).bind(sqlx::types::Uuid::from(ada)).execute(&mut *holding).await.unwrap();
+    holding.commit().await.unwrap();
+    assert_eq!(registering.await.unwrap(), Err(Refusal::UsernameTaken));
 }
 
 const DROP_LEASES: &str = "

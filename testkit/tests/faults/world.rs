@@ -52,7 +52,7 @@ impl Servers {
 
     fn endpoints(&self) -> Endpoints {
         Endpoints {
-            nats: self.nats.url(),
+            nats: self.nats.urls().join(","),
             postgres: self.postgres.url().to_owned(),
             cassandra: self.cassandra.address().to_owned(),
             clickhouse: self.clickhouse.url().to_owned(),

@@ -10,7 +10,6 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::Directory;
-use crate::contract::new_user;
 use crate::sql::Sql;
 
 /// A primary and its replica, and the directory as two processes have it.
