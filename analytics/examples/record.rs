@@ -6,13 +6,19 @@
 //!
 //! Each batch size fills a store of its own, in order of time as a log would. `spread` is the worst case: a
 //! million users who are all alike, on one day.
+//!
+//! `… --example record FACTS CLICKHOUSE NATS [PID]` does the same on a ClickHouse server, `http://127.0.0.1:8123`, with
+//! notes in a NATS server, `nats://127.0.0.1:4222`, in a database and a bucket of its own that it removes again. With
+//! the number of ClickHouse's process it prints that one's CPU time too.
 
 #![expect(clippy::print_stdout, reason = "it is a program that prints")]
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use analytics::{Analytics, Bucket, Config, Fact, Filter, Range};
+use analytics::{Analytics, Bucket, Config, Fact, Filter, Range, Ranges};
+use clickhouse::Client;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use types::{ConversationId, GroupId, Region, Timestamp, UserId};
@@ -25,43 +31,90 @@ const TICK_MICROS: f64 = 10_000.0;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
+/// Where facts are recorded, as the command line says.
+struct Place {
+    /// ClickHouse and NATS; without them SQLite.
+    servers: Option<(String, String)>,
+    /// The process of ClickHouse.
+    pid: Option<String>,
+}
+
 #[tokio::main]
 async fn main() -> Outcome<()> {
-    let facts = std::env::args().nth(1).map_or(Ok(1_000_000), |count| count.parse::<usize>())?;
+    let mut args = std::env::args().skip(1);
+    let facts = args.next().map_or(Ok(1_000_000), |count| count.parse::<usize>())?;
+    let place = Place { servers: args.next().zip(args.next()), pid: args.next() };
     let skewed = draw(facts, 10_000, 2_000, DAYS)?;
     for batch in [100, 1_000, 10_000] {
-        fill(&skewed, batch, "skewed").await?;
+        fill(&place, &skewed, batch, "skewed").await?;
     }
     let spread = draw(facts, 1_000_000, 300_000, 1)?;
-    fill(&spread, 1_000, "spread").await?;
+    fill(&place, &spread, 1_000, "spread").await?;
     Ok(())
 }
 
 /// Records the facts in batches into a new store, and asks it questions.
-async fn fill(facts: &[Fact], batch: usize, name: &str) -> Outcome<()> {
+async fn fill(place: &Place, facts: &[Fact], batch: usize, name: &str) -> Outcome<()> {
     // Here, and not where temporary files lie: that may be memory, which syncs for nothing.
     let folder = tempfile::tempdir_in(".")?;
+    let config = place.config(name, batch);
     let began = Instant::now();
-    let store = analytics::open(&Config::default(), folder.path()).await?;
+    analytics::migrate(&config, folder.path()).await?;
+    let store = analytics::open(&config, folder.path()).await?;
     println!("{name}, batches of {batch}: made in {:.1} ms", began.elapsed().as_secs_f64() * 1e3);
 
-    let (began, cpu_before) = (Instant::now(), cpu_ticks()?);
+    let (began, cpu_before, server_before) = (Instant::now(), cpu_ticks("self")?, place.cpu_ticks()?);
     for range in facts.chunks(batch) {
         let (after_seq, through_seq) = (range[0].seq - 1, range[range.len() - 1].seq);
         store.record(Range { shard: 0, after_seq, through_seq, facts: range }).await?;
     }
-    let (wall, ticks) = (began.elapsed().as_secs_f64(), cpu_ticks()? - cpu_before);
     let count = facts.len() as f64;
-    println!("  {:.2} µs CPU per fact, {:.0} facts/s", ticks * TICK_MICROS / count, count / wall);
+    let per_fact = |ticks: f64| ticks * TICK_MICROS / count;
+    let (wall, ours) = (began.elapsed().as_secs_f64(), per_fact(cpu_ticks("self")? - cpu_before));
+    let servers = per_fact(place.cpu_ticks()? - server_before);
+    println!("  {ours:.2} µs CPU per fact here, {servers:.2} at the server, {:.0} facts/s", count / wall);
     ask(&store).await?;
 
     drop(store);
     let began = Instant::now();
-    let store = analytics::open(&Config::default(), folder.path()).await?;
+    let store = analytics::open(&config, folder.path()).await?;
     let opened = began.elapsed().as_secs_f64() * 1e3;
-    let bytes = std::fs::metadata(folder.path().join("analytics.sqlite"))?.len() as f64;
+    let bytes = place.bytes(&config, folder.path()).await?;
     println!("  opened again in {opened:.1} ms; {:.0} bytes per fact, {}", bytes / count, store.recorded_seq(0).await?);
-    Ok(())
+    place.remove(&config).await
+}
+
+impl Place {
+    fn config(&self, name: &str, batch: usize) -> Config {
+        let Some((url, nats)) = &self.servers else { return Config::default() };
+        let name = format!("example_{name}_{batch}");
+        let ranges = Ranges { servers: vec![nats.clone()], name: name.clone(), credentials: None, replicas: 1 };
+        let (url, user) = (url.clone(), "default".into());
+        Config::Clickhouse { url, database: name, user, password: None, replicated: false, ranges }
+    }
+
+    fn cpu_ticks(&self) -> Outcome<f64> {
+        self.pid.as_deref().map_or(Ok(0.0), cpu_ticks)
+    }
+
+    /// What the facts take on the disk.
+    async fn bytes(&self, config: &Config, folder: &Path) -> Outcome<f64> {
+        const BYTES: &str = "SELECT sum(bytes_on_disk) FROM system.parts WHERE database = ? AND active";
+        let Config::Clickhouse { url, database, .. } = config else {
+            return Ok(std::fs::metadata(folder.join("analytics.sqlite"))?.len() as f64);
+        };
+        let bytes = Client::default().with_url(url).query(BYTES).bind(database);
+        Ok(bytes.fetch_one::<u64>().await? as f64)
+    }
+
+    async fn remove(&self, config: &Config) -> Outcome<()> {
+        let Config::Clickhouse { url, database, ranges, .. } = config else { return Ok(()) };
+        let drop = format!("DROP DATABASE {database} SYNC");
+        Client::default().with_url(url).query(&drop).execute().await?;
+        let nats = async_nats::connect(&ranges.servers[..]).await?;
+        async_nats::jetstream::new(nats).delete_key_value(&ranges.name).await?;
+        Ok(())
+    }
 }
 
 async fn ask(store: &Arc<dyn Analytics>) -> Outcome<()> {
@@ -129,9 +182,9 @@ fn draw(count: usize, users: usize, conversations: usize, days: i64) -> Outcome<
     Ok((1..).zip(0..).take(count).map(fact).collect())
 }
 
-/// CPU time of all threads of this process so far.
-fn cpu_ticks() -> Outcome<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
+/// CPU time of all threads of a process so far.
+fn cpu_ticks(process: &str) -> Outcome<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     // The fields after the program's name, which may hold spaces: user and system time are the 12th and 13th.
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
     Ok(fields.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum())

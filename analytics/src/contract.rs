@@ -1,6 +1,7 @@
 //! What every analytics store must do, checked against counts made by hand.
 //!
-//! `contract_tests!(open)` makes a test of each check; `open` opens the store that lives at a path, or makes it.
+//! `contract_tests!(open, close)` makes a test of each check; `open` opens the store that lives at a path, or makes
+//! it, and `close` takes away what lies elsewhere when the test has ended well.
 
 mod model;
 
@@ -14,18 +15,19 @@ use model::{DAY_MS, Draw, HOUR_MS, Model};
 
 /// Makes a test of every check of the contract, on the store that `$open` opens.
 macro_rules! contract_tests {
-    ($open:path; $($check:ident)*) => {
+    ($open:path, $close:path; $($check:ident)*) => {
         $(
-            #[tokio::test]
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $check() {
                 let place = tempfile::tempdir().unwrap();
                 let opener = crate::contract::Opener::new(place.path(), |path| Box::pin($open(path)));
                 crate::contract::$check(opener).await;
+                $close(place.path()).await;
             }
         )*
     };
-    ($open:path) => {
-        crate::contract::contract_tests! { $open;
+    ($open:path, $close:path) => {
+        crate::contract::contract_tests! { $open, $close;
             a_new_store_has_recorded_nothing
             every_answer_agrees_with_a_count_by_hand
             pages_of_a_ranking_make_up_the_whole
@@ -40,6 +42,10 @@ macro_rules! contract_tests {
             shards_do_not_wait_for_each_other
             a_store_opened_again_has_kept_everything
             no_answer_sees_half_a_range
+            a_range_over_whole_days_and_their_edges_is_seen_at_once
+            recorders_with_other_cuts_race_and_count_each_fact_once
+            a_call_that_was_given_up_counts_once_or_not_at_all
+            a_range_of_too_many_facts_is_refused
         }
     };
 }
@@ -104,7 +110,7 @@ pub(crate) async fn every_answer_agrees_with_a_count_by_hand(opener: Opener<'_>)
     let mut draw = Draw::seeded(1);
     let mut model = Model::default();
     // Asked early, in the middle and late: what a store does with old facts must not show.
-    for (rounds, questions) in [(20, 20), (600, 60), (300, 40)] {
+    for (rounds, questions) in [(20, 40), (300, 100), (150, 60)] {
         for _ in 0..rounds {
             let (shard, facts) = draw.range(&model);
             let after = model.recorded_seq(shard);
@@ -156,20 +162,31 @@ pub(crate) async fn pages_of_a_ranking_make_up_the_whole(opener: Opener<'_>) {
 
 pub(crate) async fn equal_counts_stand_in_the_order_of_their_texts(opener: Opener<'_>) {
     let store = opener.open().await;
-    let users: Vec<_> = (0..4).map(|_| UserId::generate(Region::default())).collect();
+    // Ids that differ in all their bytes, not only in those behind the time of their birth.
+    let users: Vec<_> = Draw::seeded(5).users().collect();
     // A group may even bear the same number as a user: `x` comes before `x~y`.
     let twin = GroupId::from_bytes(*users[1].as_bytes()).unwrap();
     let mut conversations: Vec<ConversationId> = vec![GroupId::generate(Region::default()).into(), twin.into()];
-    conversations.extend([(3, 2), (1, 2), (0, 3)].map(|(one, other)| ConversationId::direct(users[one], users[other])));
-    let facts: Vec<_> = (1..)
-        .zip(&conversations)
-        .map(|(seq, conversation)| Fact { seq, conversation: *conversation, ..facts_at(&[5])[0] })
-        .collect();
+    conversations.extend(
+        [(3, 2), (1, 2), (0, 3), (4, 5), (6, 7)].map(|(one, other)| ConversationId::direct(users[one], users[other])),
+    );
+    let fact = facts_at(&[5])[0];
+    let in_conversation = |(seq, id): (u64, &ConversationId)| Fact { seq, conversation: *id, ..fact };
+    let facts: Vec<_> = (1..).zip(&conversations).map(in_conversation).collect();
     record(&*store, 0, 0, &facts).await.unwrap();
 
     conversations.sort_by_key(ToString::to_string);
     let ranked = store.top_conversations(&everything(), 0, 10).await.unwrap();
     assert_eq!(ranked.iter().map(|ranked| ranked.key).collect::<Vec<_>>(), conversations);
+
+    let first = conversations.len() as u64;
+    let of_user = |(seq, sender): (u64, &UserId)| Fact { seq, sender: *sender, ..fact };
+    let facts: Vec<_> = (first + 1..).zip(&users[1..]).map(of_user).collect();
+    record(&*store, 0, first, &facts).await.unwrap();
+    let mut expected = users[1..].to_vec();
+    expected.sort_by_key(ToString::to_string);
+    let ranked = store.top_users(&everything(), 1, 100).await.unwrap();
+    assert_eq!(ranked.iter().map(|ranked| ranked.key).collect::<Vec<_>>(), expected);
 }
 
 pub(crate) async fn a_range_takes_its_start_and_leaves_its_end(opener: Opener<'_>) {
@@ -302,7 +319,7 @@ pub(crate) async fn a_store_opened_again_has_kept_everything(opener: Opener<'_>)
 }
 
 pub(crate) async fn no_answer_sees_half_a_range(opener: Opener<'_>) {
-    const LAST: i64 = 12_000;
+    const LAST: i64 = 4_000;
     const FACTS: usize = 10;
     let store = opener.open().await;
     let recorder = tokio::spawn({
@@ -325,4 +342,125 @@ pub(crate) async fn no_answer_sees_half_a_range(opener: Opener<'_>) {
         before = after;
     }
     recorder.await.unwrap();
+}
+
+pub(crate) async fn a_range_over_whole_days_and_their_edges_is_seen_at_once(opener: Opener<'_>) {
+    const RANGES: u64 = 150;
+    let store = opener.open().await;
+    // Three facts: before, in and behind the whole day of the filter below.
+    let moments = [10 * DAY_MS - 5, 10 * DAY_MS + 5, 11 * DAY_MS + 5];
+    let recorder = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let fact = facts_at(&[0])[0];
+            for after in (0..RANGES).map(|range| range * 3) {
+                let at = |(seq, ms): (u64, i64)| Fact { seq: after + seq, at: Timestamp::from_millis(ms), ..fact };
+                let facts: Vec<_> = (1..).zip(moments).map(at).collect();
+                record(&*store, 0, after, &facts).await.unwrap();
+            }
+        }
+    });
+    let filter = between(10 * DAY_MS - 10, 11 * DAY_MS + 10);
+    let mut seen = 0;
+    while seen < RANGES * 3 {
+        seen = store.total(&filter).await.unwrap();
+        let ranked = store.top_users(&filter, 0, 5).await.unwrap();
+        let ranked = ranked.first().map_or(0, |ranked| ranked.messages);
+        let steps = store.activity(&filter, Bucket::Hour, 10).await.unwrap();
+        let steps: u64 = steps.iter().map(|step| step.messages).sum();
+        assert!(seen <= ranked && ranked <= steps, "{seen} {ranked} {steps}");
+        assert!([seen, ranked, steps].iter().all(|count| count.is_multiple_of(3)), "{seen} {ranked} {steps}");
+    }
+    recorder.await.unwrap();
+}
+
+/// Facts with holes between their `seq`, of three senders, and the last `seq` of all.
+fn sparse_facts(count: u64) -> Arc<[Fact]> {
+    let fact = facts_at(&[0])[0];
+    let senders: Vec<_> = (0..3).map(|_| UserId::generate(Region::default())).collect();
+    let sparse = |number: u64| Fact {
+        // Stretches of some thirty without any fact, which some ranges then lie in.
+        seq: number + number / 20 * 30,
+        at: Timestamp::from_millis(i64::try_from(number).unwrap() * HOUR_MS),
+        sender: senders[usize::try_from(number % 3).unwrap()],
+        ..fact
+    };
+    (1..=count).map(sparse).collect()
+}
+
+/// Records a stretch of facts from where the store is, as a worker would, and says whether there is more to do.
+async fn record_some(store: &dyn Analytics, facts: &[Fact], length: u64) -> crate::Result<bool> {
+    let last_seq = facts[facts.len() - 1].seq;
+    let after_seq = store.recorded_seq(0).await?;
+    let through_seq = (after_seq + length).min(last_seq);
+    let from = facts.partition_point(|fact| fact.seq <= after_seq);
+    let to = facts.partition_point(|fact| fact.seq <= through_seq);
+    if after_seq < last_seq {
+        store.record(Range { shard: 0, after_seq, through_seq, facts: &facts[from..to] }).await?;
+    }
+    Ok(through_seq < last_seq)
+}
+
+async fn assert_counted_once(store: &dyn Analytics, facts: &[Fact]) {
+    assert_eq!(store.recorded_seq(0).await.unwrap(), facts[facts.len() - 1].seq);
+    assert_eq!(store.total(&everything()).await.unwrap(), facts.len() as u64);
+    for ranked in store.top_users(&everything(), 0, 10).await.unwrap() {
+        let sent = facts.iter().filter(|fact| fact.sender == ranked.key).count();
+        assert_eq!(ranked.messages, sent as u64);
+    }
+    let steps = store.activity(&everything(), Bucket::Hour, facts.len() + 1).await.unwrap();
+    assert!(steps.iter().all(|step| step.messages == 1), "each fact has an hour of its own");
+    assert_eq!(steps.len(), facts.len());
+}
+
+pub(crate) async fn recorders_with_other_cuts_race_and_count_each_fact_once(opener: Opener<'_>) {
+    let facts = sparse_facts(400);
+    let mut recorders = Vec::new();
+    for number in 0..4 {
+        let (store, facts) = (opener.open().await, facts.clone());
+        recorders.push(tokio::spawn(async move {
+            let mut draw = Draw::seeded(number);
+            loop {
+                match record_some(&*store, &facts, draw.length(40)).await {
+                    Ok(true) | Err(Error::OutOfStep { .. }) => {}
+                    Ok(false) => return,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }));
+    }
+    for recorder in recorders {
+        recorder.await.unwrap();
+    }
+    assert_counted_once(&*opener.open().await, &facts).await;
+}
+
+pub(crate) async fn a_call_that_was_given_up_counts_once_or_not_at_all(opener: Opener<'_>) {
+    let facts = sparse_facts(300);
+    let store = opener.open().await;
+    let mut draw = Draw::seeded(7);
+    let (mut given_up, mut goes_on) = (0, true);
+    while goes_on {
+        // From before the first step of a call to behind its last one, however fast the store is.
+        let patience = std::time::Duration::from_micros(draw.length(12) * draw.length(12) * 150);
+        match tokio::time::timeout(patience, record_some(&*store, &facts, draw.length(40))).await {
+            Ok(Ok(more)) => goes_on = more,
+            Ok(Err(Error::OutOfStep { .. })) => {}
+            Ok(Err(error)) => panic!("{error}"),
+            Err(_) => given_up += 1,
+        }
+    }
+    assert!(given_up > 0);
+    assert_counted_once(&*store, &facts).await;
+}
+
+pub(crate) async fn a_range_of_too_many_facts_is_refused(opener: Opener<'_>) {
+    let store = opener.open().await;
+    let moments: Vec<_> = (0..=i64::try_from(crate::MAX_FACTS).unwrap()).collect();
+    let facts = facts_at(&moments);
+    let refused = record(&*store, 0, 0, &facts).await;
+    assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+    assert_eq!(store.recorded_seq(0).await.unwrap(), 0);
+    record(&*store, 0, 0, &facts[..crate::MAX_FACTS]).await.unwrap();
+    assert_eq!(store.total(&everything()).await.unwrap(), crate::MAX_FACTS as u64);
 }

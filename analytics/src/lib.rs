@@ -4,10 +4,12 @@
 //! each message is counted once whatever crashes or is redelivered. Facts hold ids only; names are looked up
 //! by whoever shows them.
 //!
-//! Embedded: on SQLite. Every implementation passes the suite in `contract.rs`.
+//! Embedded: on SQLite. In a cluster: on ClickHouse. Every implementation passes the suite in `contract.rs`.
 
+mod clickhouse;
 #[cfg(test)]
 mod contract;
+mod span;
 mod sqlite;
 pub mod worker;
 
@@ -16,7 +18,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use types::{ConversationId, Region, Timestamp, UserId};
+use types::{ConversationId, Region, Secret, Timestamp, UserId};
 
 /// Which analytics store, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +29,59 @@ pub enum Config {
         /// The file; made when missing. Relative to the data folder.
         path: PathBuf,
     },
+    /// A ClickHouse server, and a NATS server that notes which ranges were recorded.
+    Clickhouse {
+        /// Where it answers over HTTP: `http://127.0.0.1:8123`.
+        url: String,
+        /// The database; `rookery migrate` makes it.
+        #[serde(default = "default_database")]
+        database: String,
+        /// Who we are.
+        #[serde(default = "default_user")]
+        user: String,
+        /// What proves it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        password: Option<Secret>,
+        /// Whether `rookery migrate` makes tables that are replicated. The server must then know its `{shard}`
+        /// and `{replica}`, and have a Keeper.
+        #[serde(default)]
+        replicated: bool,
+        /// Where ranges are noted before they are inserted.
+        ranges: Ranges,
+    },
+}
+
+/// A key-value bucket of NATS JetStream in which the worker notes its ranges.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ranges {
+    /// The servers: `nats://127.0.0.1:4222`.
+    pub servers: Vec<String>,
+    /// The bucket; `rookery migrate` makes it.
+    #[serde(default = "default_bucket")]
+    pub name: String,
+    /// A file with the credentials of a NATS user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<PathBuf>,
+    /// On how many servers the bucket is kept: 1, 3 or 5.
+    #[serde(default = "default_replicas")]
+    pub replicas: u8,
+}
+
+fn default_database() -> String {
+    "rookery".into()
+}
+
+fn default_user() -> String {
+    "default".into()
+}
+
+fn default_bucket() -> String {
+    "rookery-analytics".into()
+}
+
+fn default_replicas() -> u8 {
+    1
 }
 
 impl Default for Config {
@@ -52,10 +107,16 @@ pub enum Error {
         /// Where the last recorded range ends.
         recorded_seq: u64,
     },
-    /// What is stored cannot be understood. An operator must look.
+    /// The call can never succeed as it is: a range of too many facts.
+    #[error("analytics refused: {0}")]
+    Refused(String),
+    /// What is stored cannot be understood, or has another schema. An operator must look.
     #[error("analytics is damaged: {0}")]
     Damaged(String),
 }
+
+/// The most facts that one range may have.
+pub const MAX_FACTS: usize = 100_000;
 
 /// Shorthand for this crate's results.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -84,7 +145,7 @@ pub struct Range<'a> {
     pub after_seq: u64,
     /// The last `seq` of the range, a fact or not.
     pub through_seq: u64,
-    /// The facts, in order of `seq`.
+    /// The facts, in order of `seq`; at most [`MAX_FACTS`].
     pub facts: &'a [Fact],
 }
 
@@ -125,7 +186,9 @@ pub enum Bucket {
 pub trait Analytics: Send + Sync + 'static {
     /// Records a range, durably on return, if it begins where the last range of its shard ended and does not
     /// end before it begins; else [`Error::OutOfStep`], and nothing is recorded. A range is recorded whole or
-    /// not at all, also when the call is given up. No answer sees a part of one.
+    /// not at all, also when the call fails or is given up: which of the two, [`Analytics::recorded_seq`] and the
+    /// next call for the shard know at the latest. Of several calls for a range at the same time at most one
+    /// succeeds. No answer sees a part of a range.
     async fn record(&self, range: Range<'_>) -> Result<()>;
 
     /// Where the last recorded range of a shard ended, 0 when there is none.
@@ -151,13 +214,27 @@ pub trait Analytics: Send + Sync + 'static {
     async fn total(&self, filter: &Filter) -> Result<u64>;
 }
 
-/// Opens the analytics store that `config` names and brings its schema up to date. Relative paths are below
-/// `data_dir`.
+/// Opens the analytics store that `config` names. Relative paths are below `data_dir`. SQLite is made when
+/// missing and brought to the present schema; ClickHouse is only looked at: see [`migrate`].
 ///
 /// # Errors
-/// When the disk refuses, or the schema is newer than this program.
+/// When the disk refuses or a server does not answer, and when the schema is newer than this program (SQLite) or
+/// older (ClickHouse).
 pub async fn open(config: &Config, data_dir: &Path) -> Result<Arc<dyn Analytics>> {
     match config {
         Config::Sqlite { path } => sqlite::open(&data_dir.join(path)).await,
+        Config::Clickhouse { .. } => clickhouse::open(config).await,
+    }
+}
+
+/// Makes the analytics store that `config` names when it is missing, and brings it to the present schema. May be
+/// called again, and from two places at once.
+///
+/// # Errors
+/// When the disk refuses or a server does not answer, and when the schema is newer than this program.
+pub async fn migrate(config: &Config, data_dir: &Path) -> Result<()> {
+    match config {
+        Config::Sqlite { path } => sqlite::open(&data_dir.join(path)).await.map(drop),
+        Config::Clickhouse { .. } => clickhouse::migrate(config).await,
     }
 }

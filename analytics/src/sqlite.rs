@@ -8,7 +8,6 @@ mod counting;
 mod counts;
 mod packed;
 mod settle;
-mod span;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 use types::{ConversationId, GroupId, Timestamp, UserId};
 
-use crate::{Analytics, Bucket, Error, Filter, Range, Ranked, Result};
+use crate::{Analytics, Bucket, Error, Filter, MAX_FACTS, Range, Ranked, Result};
 use counts::Subject;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite/analytics");
@@ -69,6 +68,9 @@ fn refused(path: &Path, error: MigrateError) -> Error {
 #[async_trait]
 impl Analytics for Store {
     async fn record(&self, range: Range<'_>) -> Result<()> {
+        if range.facts.len() > MAX_FACTS {
+            return Err(Error::Refused(format!("a range of {} facts; {MAX_FACTS} are the most", range.facts.len())));
+        }
         let packed = packed::pack(range.facts);
         // Locked from the beginning: a lock that is taken later may be refused.
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
@@ -200,7 +202,10 @@ mod tests {
         open(&folder.join("analytics.sqlite")).await.unwrap()
     }
 
-    crate::contract::contract_tests!(open_in);
+    /// Everything lies in the folder.
+    async fn close(_: &Path) {}
+
+    crate::contract::contract_tests!(open_in, close);
 
     async fn connect(path: &Path) -> SqliteConnection {
         SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(path)).await.unwrap()

@@ -17,7 +17,7 @@ use types::{Body, Entry, Event};
 use crate::{Analytics, Fact, Range};
 
 /// The name under which the worker reads the log.
-const GROUP: &str = "analytics";
+pub const GROUP: &str = "analytics";
 /// Events that are read at once. It bounds the memory that their payloads take.
 const FETCH_LIMIT: usize = 1_000;
 /// Events that are recorded as one range, at most this and a fetch more. It bounds the memory that facts take.

@@ -16,7 +16,7 @@ use types::Entry;
 use crate::{Error, Result, until_first_error};
 
 /// The name under which the worker reads the log.
-const GROUP: &str = "ingest";
+pub const GROUP: &str = "ingest";
 /// Events that are stored at once. It bounds the memory that they take.
 const BATCH_EVENTS: usize = 1_000;
 /// The time between two batches that are not full: each costs a wait for the disk, however few events it

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use types::Timestamp;
 
 /// A chat back end: one process on a laptop, a cluster in several regions.
 ///
@@ -44,6 +45,15 @@ pub enum Command {
         login: String,
         /// The roles; none takes all away
         roles: Vec<GrantedRole>,
+    },
+    /// Compare counts with history and print each difference; fails when there is one
+    Reconcile {
+        /// Only messages from this moment on: 2026-01-31T09:30:00Z
+        #[arg(long, value_name = "TIME")]
+        start: Option<Timestamp>,
+        /// Only messages before this moment [default: a minute ago, for counts follow in a moment]
+        #[arg(long, value_name = "TIME")]
+        end: Option<Timestamp>,
     },
 }
 

@@ -1,11 +1,19 @@
 //! The commands that do one thing and end.
 
+use std::time::Duration;
+
 use anyhow::{Context, bail};
+use log::Consumer;
 use types::Timestamp;
 
 use crate::args::GrantedRole;
 use crate::config::Config;
+use crate::reconcile::{self, Bounds};
 use crate::stores;
+
+/// How long ago messages were sent that `rookery reconcile` compares, unless told otherwise: time enough for
+/// history and counts to have them.
+const SETTLED_AFTER: Duration = Duration::from_secs(60);
 
 /// `rookery config`: prints the effective configuration as TOML, without secrets.
 #[expect(clippy::print_stdout, reason = "printing is what this command is for")]
@@ -44,4 +52,38 @@ pub async fn grant(config: &Config, login: &str, roles: &[GrantedRole]) -> anyho
     }
     println!("{login} now has the roles {roles:?}");
     Ok(())
+}
+
+/// `rookery reconcile`: compares counts with history and prints each difference. Embedded stores must not be in
+/// use by a server.
+///
+/// # Errors
+/// When there is a difference, or a store cannot be read.
+#[expect(clippy::print_stdout, reason = "printing is what this command is for")]
+pub async fn reconcile(config: &Config, start: Option<Timestamp>, end: Option<Timestamp>) -> anyhow::Result<()> {
+    let stores = stores::open(config).await?;
+    let end = end.unwrap_or_else(|| Timestamp::now().minus(SETTLED_AFTER));
+    for group in [ingest::history_worker::GROUP, analytics::worker::GROUP] {
+        let behind = behind(&stores.seams, group).await?;
+        if behind > 0 {
+            println!("note: {group} has still {behind} events before it, which may be what differs");
+        }
+    }
+    let compared = reconcile::reconcile(&stores.seams, Bounds { start, end }, |line| println!("{line}")).await;
+    stores.seams.log.close().await;
+    let reconcile::Compared { conversations, users, messages, differences } = compared?;
+    println!("compared {messages} messages of {users} users in {conversations} conversations before {end}");
+    if differences > 0 {
+        bail!("{differences} numbers differ");
+    }
+    Ok(())
+}
+
+/// Events that a worker has not taken yet.
+async fn behind(seams: &edge::Seams, group: &'static str) -> anyhow::Result<u64> {
+    let mut events = 0;
+    for shard in 0..seams.log.layout().shards {
+        events += seams.log.lag(Consumer { group, shard }).await.context("the log")?.events;
+    }
+    Ok(events)
 }

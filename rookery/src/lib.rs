@@ -8,12 +8,14 @@
 //! | [`stores`] | opens what stands behind the five seams |
 //! | [`roles`] | runs any set of roles until told to stop |
 //! | [`operations`] | health and metrics of a process without an edge |
-//! | [`commands`] | `config`, `migrate`, `grant` |
+//! | [`commands`] | `config`, `migrate`, `grant`, `reconcile` |
+//! | [`reconcile`] | compares counts with history |
 
 pub mod args;
 pub mod commands;
 pub mod config;
 pub mod operations;
+pub mod reconcile;
 pub mod roles;
 pub mod stores;
 pub mod telemetry;
@@ -37,6 +39,9 @@ pub fn main(args: Args) -> anyhow::Result<()> {
         }
         Some(Command::Migrate) => return runtime.block_on(commands::migrate(&config)),
         Some(Command::Grant { login, roles }) => return runtime.block_on(commands::grant(&config, login, roles)),
+        Some(Command::Reconcile { start, end }) => {
+            return runtime.block_on(commands::reconcile(&config, *start, *end));
+        }
         Some(Command::Edge) => BTreeSet::from([Role::Edge]),
         Some(Command::Ingest) => BTreeSet::from([Role::Ingest]),
         Some(Command::Analytics) => BTreeSet::from([Role::Analytics]),

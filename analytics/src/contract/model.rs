@@ -109,6 +109,15 @@ impl Draw {
         (shard, facts)
     }
 
+    pub(super) fn users(self) -> impl Iterator<Item = UserId> {
+        self.users.into_iter()
+    }
+
+    /// A number from 1 to `most`.
+    pub(super) fn length(&mut self, most: u64) -> u64 {
+        self.lot.random_range(1..=most)
+    }
+
     fn fact(&mut self, seq: u64) -> Fact {
         // The smaller of two numbers: some are far more talkative than others.
         let skewed = |lot: &mut StdRng, length| lot.random_range(0..length).min(lot.random_range(0..length));

@@ -12,7 +12,7 @@ use sqlx::{Row, SqliteConnection};
 
 use super::counts::{self, Subject};
 use super::packed::{PackedFact, unpack};
-use super::span::{DAY_MS, HOUR_MS, Span};
+use crate::span::{DAY_MS, HOUR_MS, Span};
 use crate::{Bucket, Error, Filter, Result};
 
 const RANK: &str = "

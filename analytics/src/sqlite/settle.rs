@@ -11,7 +11,7 @@ use sqlx::SqliteConnection;
 
 use super::counts::{self, Subject};
 use super::packed::{PackedFact, unpack};
-use super::span::{DAY_MS, HOUR_MS};
+use crate::span::{DAY_MS, HOUR_MS};
 use crate::{Error, Result};
 
 /// Recent facts are settled when they take this many bytes: about 48,000 of them.

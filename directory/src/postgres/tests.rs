@@ -191,9 +191,8 @@ const WAITING: &str = "
 
 /// Waits until so many sessions wait for a lock.
 async fn until_waiting(db: &mut PgConnection, sessions: i64) {
-    let waiting = async {
-        while sqlx::query_scalar::<_, i64>(WAITING).fetch_one(&mut *db).await.unwrap() < sessions {}
-    };
+    let waiting =
+        async { while sqlx::query_scalar::<_, i64>(WAITING).fetch_one(&mut *db).await.unwrap() < sessions {} };
     tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
 }
 

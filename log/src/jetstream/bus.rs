@@ -25,12 +25,7 @@ const GONE: usize = 410;
 const NO_ANSWER: usize = 500;
 
 /// See [`crate::Log::request`].
-pub(super) async fn request(
-    client: &Client,
-    subject: &str,
-    payload: Bytes,
-    patience: Duration,
-) -> Result<Bytes> {
+pub(super) async fn request(client: &Client, subject: &str, payload: Bytes, patience: Duration) -> Result<Bytes> {
     let ends = Instant::now() + patience;
     for _ in 0..ATTEMPTS {
         let request = async_nats::Request::new().payload(payload.clone()).timeout(None);

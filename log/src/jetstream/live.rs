@@ -61,8 +61,7 @@ impl Live {
     /// A new feed that begins at the end of the log.
     pub(super) async fn open(&self) -> Result<Cursor> {
         let stop = self.stop.child_token();
-        let listener =
-            Arc::new(Listener { changes: Mutex::default(), changed: Notify::new(), stop: stop.clone() });
+        let listener = Arc::new(Listener { changes: Mutex::default(), changed: Notify::new(), stop: stop.clone() });
         let outlet = Arc::new(Outlet::default());
         let pump = Pump::open(self, Arc::clone(&listener), Arc::clone(&outlet)).await?;
         drop(tokio::spawn(pump.run()));

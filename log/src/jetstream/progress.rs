@@ -141,7 +141,9 @@ impl Progress {
         let subject = format!("$JS.API.STREAM.INFO.{}", self.reading.names.stream(shard));
         let answer = self.reading.client.request(subject, "".into()).await.map_err(unavailable)?;
         let info: StreamInfo = serde_json::from_slice(&answer.payload).map_err(unavailable)?;
-        let Some(State { first_seq, last_seq }) = info.state else { return Err(unavailable("the stream is not there")) };
+        let Some(State { first_seq, last_seq }) = info.state else {
+            return Err(unavailable("the stream is not there"));
+        };
         self.reading.learn_end(shard, last_seq);
         self.removed[usize::from(shard)].fetch_max(first_seq.saturating_sub(1), Ordering::AcqRel);
         Ok(())

@@ -58,7 +58,9 @@ impl Marks {
                 is_whole: metadata.contains_key(WHOLE_KEY),
             })
         };
-        read().ok_or_else(|| Error::Refused(format!("the stream {stream} is there, but it is no log's: choose another name")))
+        read().ok_or_else(|| {
+            Error::Refused(format!("the stream {stream} is there, but it is no log's: choose another name"))
+        })
     }
 
     fn write(self) -> HashMap<String, String> {

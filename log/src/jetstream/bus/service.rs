@@ -100,7 +100,8 @@ impl Serving {
         let name = names.service_name(service);
         let mut sid = REQUESTS;
         for verb in VERBS {
-            for subject in [format!("$SRV.{verb}"), format!("$SRV.{verb}.{name}"), format!("$SRV.{verb}.{name}.{}", self.id)]
+            for subject in
+                [format!("$SRV.{verb}"), format!("$SRV.{verb}.{name}"), format!("$SRV.{verb}.{name}.{}", self.id)]
             {
                 sid += 1;
                 wire::subscribe(&mut self.out, &subject, sid);

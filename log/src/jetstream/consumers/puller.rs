@@ -231,12 +231,7 @@ fn stored(reply: &str) -> Option<(u64, Timestamp)> {
 
 /// Has the server send from `seq`, or for 0 from what is not acknowledged; everything before is acknowledged then.
 /// Makes the consumer when there is none. Gives the last acknowledged `seq`.
-pub(super) async fn reset(
-    connection: &Connection,
-    reading: &Reading,
-    consumer: Consumer,
-    seq: u64,
-) -> Result<u64> {
+pub(super) async fn reset(connection: &Connection, reading: &Reading, consumer: Consumer, seq: u64) -> Result<u64> {
     let Consumer { group, shard } = consumer;
     let stream = reading.names.stream(shard);
     // One that is there stays as it is. A server does not answer at all that there is none.

@@ -178,7 +178,10 @@ impl Sharing {
     }
 
     fn drop_what_ran_out(&mut self) {
-        for shard in (0..).zip(&self.group.slots).filter_map(|(shard, slot)| slot.has_run_out().then_some(shard)).collect::<Vec<u16>>()
+        for shard in (0..)
+            .zip(&self.group.slots)
+            .filter_map(|(shard, slot)| slot.has_run_out().then_some(shard))
+            .collect::<Vec<u16>>()
         {
             tracing::warn!(group = self.group.name, shard, "a lease ran out");
             self.let_go(shard);

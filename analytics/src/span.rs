@@ -5,25 +5,25 @@ use std::ops::Range;
 use crate::Filter;
 
 /// An hour, in milliseconds.
-pub(super) const HOUR_MS: i64 = 60 * 60 * 1000;
+pub(crate) const HOUR_MS: i64 = 60 * 60 * 1000;
 /// A day, in milliseconds.
-pub(super) const DAY_MS: i64 = 24 * HOUR_MS;
+pub(crate) const DAY_MS: i64 = 24 * HOUR_MS;
 
 /// A filter's range in milliseconds since 1970, and how it lies over whole hours or days.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Span {
+pub(crate) struct Span {
     /// All of it. Without an end it goes on to `i64::MAX`.
-    pub(super) whole: Range<i64>,
+    pub(crate) whole: Range<i64>,
     /// The whole units in it, numbered since 1970.
-    pub(super) units: Range<i64>,
+    pub(crate) units: Range<i64>,
     /// What is left before and after the units. Each is shorter than a unit; where there is no whole unit the
     /// first is all of the range, and shorter than two.
-    pub(super) edges: [Range<i64>; 2],
+    pub(crate) edges: [Range<i64>; 2],
 }
 
 impl Span {
     /// Cuts the filter's range at the multiples of `unit_ms`.
-    pub(super) fn cut(filter: &Filter, unit_ms: i64) -> Self {
+    pub(crate) fn cut(filter: &Filter, unit_ms: i64) -> Self {
         let start = filter.start.map_or(0, |at| at.as_millis());
         let end = filter.end.map_or(i64::MAX, |at| at.as_millis()).max(start);
         let whole = start..end;

@@ -1,0 +1,327 @@
+//! Compares counts with history: every message is in both, once.
+//!
+//! History cannot list its conversations. So each one that has counts is compared, and then each one that a user of
+//! the directory has and that has none. What is left out: conversations without counts whose users are all
+//! deleted or have left.
+
+use std::collections::{HashMap, HashSet};
+
+use analytics::{Filter, Ranked};
+use anyhow::{Context, bail};
+use edge::Seams;
+use history::{Order, Page};
+use types::{ConversationId, Timestamp, UserId};
+
+/// The most conversations, and the most users, that are compared at once. It bounds the memory.
+const MOST: usize = 1_000_000;
+/// Counts that are read at once.
+const RANKED_AT_ONCE: usize = 10_000;
+/// Messages, users or peers that are read at once.
+const READ_AT_ONCE: usize = 500;
+
+/// Which messages are compared.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// From this moment on.
+    pub start: Option<Timestamp>,
+    /// Before this moment.
+    pub end: Timestamp,
+}
+
+/// What was compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// Conversations that have messages, by one of the two.
+    pub conversations: u64,
+    /// Users who have sent messages, by one of the two.
+    pub users: u64,
+    /// Messages in history.
+    pub messages: u64,
+    /// Conversations and users whose numbers differ.
+    pub differences: u64,
+}
+
+/// Compares, and tells each difference as it is found.
+///
+/// # Errors
+/// When a store cannot be read, or there is too much to compare at once.
+pub async fn reconcile(seams: &Seams, bounds: Bounds, tell: impl FnMut(String)) -> anyhow::Result<Compared> {
+    let mut comparison =
+        Comparison { seams, bounds, tell, seen: HashSet::new(), sent: HashMap::new(), compared: Compared::default() };
+    comparison.conversations_with_counts().await?;
+    comparison.conversations_of_users().await?;
+    comparison.users().await?;
+    Ok(comparison.compared)
+}
+
+/// A comparison that is under way.
+struct Comparison<'a, F> {
+    seams: &'a Seams,
+    bounds: Bounds,
+    tell: F,
+    /// Conversations that were compared.
+    seen: HashSet<ConversationId>,
+    /// Messages in history, by sender.
+    sent: HashMap<UserId, u64>,
+    compared: Compared,
+}
+
+impl<F: FnMut(String)> Comparison<'_, F> {
+    async fn conversations_with_counts(&mut self) -> anyhow::Result<()> {
+        let analytics = self.seams.analytics.clone();
+        let mut offset = 0;
+        loop {
+            let filter = self.filter();
+            let page = analytics.top_conversations(&filter, offset, RANKED_AT_ONCE).await.context("counts")?;
+            for Ranked { key, messages } in &page {
+                self.compare(*key, *messages).await?;
+            }
+            if page.len() < RANKED_AT_ONCE {
+                return Ok(());
+            }
+            offset += page.len() as u64;
+        }
+    }
+
+    /// Groups and direct conversations of all users: those that were not compared yet have no counts.
+    async fn conversations_of_users(&mut self) -> anyhow::Result<()> {
+        let directory = self.seams.directory.clone();
+        let mut after: Option<String> = None;
+        loop {
+            let users = directory.search_users("", after.as_deref(), READ_AT_ONCE).await.context("users")?;
+            for user in &users {
+                for group in directory.groups_of(user.id).await.context("groups")? {
+                    self.compare(group.into(), 0).await?;
+                }
+                self.direct_conversations_of(user.id).await?;
+            }
+            match users.last() {
+                Some(last) if users.len() == READ_AT_ONCE => after = Some(last.username.clone()),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    async fn direct_conversations_of(&mut self, user: UserId) -> anyhow::Result<()> {
+        let history = self.seams.history.clone();
+        let mut after = None;
+        loop {
+            let peers = history.peers(user, after, READ_AT_ONCE).await.context("peers")?;
+            for peer in &peers {
+                self.compare(ConversationId::direct(user, *peer), 0).await?;
+            }
+            if peers.len() < READ_AT_ONCE {
+                return Ok(());
+            }
+            after = peers.last().copied();
+        }
+    }
+
+    /// Compares a conversation, unless it was compared before.
+    async fn compare(&mut self, conversation: ConversationId, counted: u64) -> anyhow::Result<()> {
+        if !self.seen.insert(conversation) {
+            return Ok(());
+        }
+        if self.seen.len() > MOST {
+            bail!("more than {MOST} conversations: compare a shorter time at once");
+        }
+        let in_history = self.count_in_history(conversation).await?;
+        if counted > 0 || in_history > 0 {
+            self.compared.conversations += 1;
+        }
+        self.compared.messages += in_history;
+        self.tell_difference("conversation", &conversation.to_string(), counted, in_history);
+        Ok(())
+    }
+
+    /// Messages of a conversation in history, also noted by sender.
+    async fn count_in_history(&mut self, conversation: ConversationId) -> anyhow::Result<u64> {
+        let (mut messages, mut after_seq) = (0, None);
+        loop {
+            let page = Page {
+                before_seq: None,
+                after_seq,
+                since: self.bounds.start,
+                sender: None,
+                order: Order::Asc,
+                limit: READ_AT_ONCE,
+            };
+            let read = self.seams.history.messages(conversation, &page).await.context("history")?;
+            // Times do not fall within a conversation: the rest is later still.
+            let taken = read.iter().take_while(|message| message.created_at < self.bounds.end);
+            let before = messages;
+            for message in taken {
+                messages += 1;
+                *self.sent.entry(message.sender).or_default() += 1;
+            }
+            if self.sent.len() > MOST {
+                bail!("more than {MOST} users: compare a shorter time at once");
+            }
+            if messages - before < READ_AT_ONCE as u64 {
+                return Ok(messages);
+            }
+            after_seq = read.last().map(|message| message.seq);
+        }
+    }
+
+    async fn users(&mut self) -> anyhow::Result<()> {
+        let analytics = self.seams.analytics.clone();
+        let mut sent = std::mem::take(&mut self.sent);
+        let mut offset = 0;
+        loop {
+            let page = analytics.top_users(&self.filter(), offset, RANKED_AT_ONCE).await.context("counts")?;
+            for Ranked { key, messages } in &page {
+                self.compared.users += 1;
+                self.tell_difference("user", &key.to_string(), *messages, sent.remove(key).unwrap_or(0));
+            }
+            if page.len() < RANKED_AT_ONCE {
+                break;
+            }
+            offset += page.len() as u64;
+        }
+        // In order, so that two runs tell the same.
+        let mut uncounted: Vec<_> = sent.into_iter().collect();
+        uncounted.sort_unstable();
+        for (user, in_history) in uncounted {
+            self.compared.users += 1;
+            self.tell_difference("user", &user.to_string(), 0, in_history);
+        }
+        Ok(())
+    }
+
+    fn tell_difference(&mut self, kind: &str, id: &str, counted: u64, in_history: u64) {
+        if counted != in_history {
+            self.compared.differences += 1;
+            (self.tell)(format!("{kind} {id}: {counted} counted, {in_history} in history"));
+        }
+    }
+
+    fn filter(&self) -> Filter {
+        Filter { start: self.bounds.start, end: Some(self.bounds.end), region: None, include_direct: true }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use analytics::{Fact, Range};
+    use directory::{Command, NewUser};
+    use types::{Body, Content, Entry, Epoch, Event, EventId, GroupId, Position, Region};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::stores::{self, Stores};
+
+    /// Stores, a group of one user, and messages at each minute.
+    struct Scene {
+        stores: Stores,
+        user: UserId,
+        group: ConversationId,
+        recorded_seq: u64,
+    }
+
+    impl Scene {
+        async fn new(data: &Path) -> Self {
+            let config = Config { data: data.to_owned(), ..Config::default() };
+            let stores = stores::open(&config).await.unwrap();
+            let (user, group) = (UserId::generate(Region::default()), GroupId::generate(Region::default()));
+            let (username, at) = ("ada".to_owned(), Timestamp::from_millis(1));
+            let new = NewUser {
+                id: user,
+                username,
+                name: String::new(),
+                email: "ada@example.com".into(),
+                password_hash: "$".into(),
+                at,
+            };
+            let register = Command::Register { user: new, session: None };
+            let create = Command::CreateGroup { group, name: "one".into(), owner: user, members: vec![], at };
+            for command in [register, create] {
+                stores.seams.directory.execute(&command).await.unwrap().unwrap();
+            }
+            Self { stores, user, group: group.into(), recorded_seq: 0 }
+        }
+
+        /// A message in history.
+        async fn store(&self, conversation: ConversationId, seq: u64, minute: i64) {
+            let id = EventId::generate(Region::default());
+            let event = Event { id, sender: self.user, body: Body::Message(Content::default()) };
+            let position = Position { epoch: Epoch::new(1), seq };
+            let at = Timestamp::from_millis(minute * 60_000);
+            let entry = Entry { conversation, position, prev: 0, at, payload: event.encode() };
+            self.stores.seams.history.store(&[entry]).await.unwrap();
+        }
+
+        /// A message in the counts.
+        async fn count(&mut self, conversation: ConversationId, minute: i64) {
+            let (after_seq, seq) = (self.recorded_seq, self.recorded_seq + 1);
+            let at = Timestamp::from_millis(minute * 60_000);
+            let fact = Fact { seq, at, region: self.user.region(), conversation, sender: self.user };
+            let range = Range { shard: 0, after_seq, through_seq: seq, facts: &[fact] };
+            self.stores.seams.analytics.record(range).await.unwrap();
+            self.recorded_seq = seq;
+        }
+
+        async fn differences(&self, start: Option<i64>, end: i64) -> (Vec<String>, Compared) {
+            let minute = |minute: i64| Timestamp::from_millis(minute * 60_000);
+            let bounds = Bounds { start: start.map(minute), end: minute(end) };
+            let mut lines = Vec::new();
+            let compared = reconcile(&self.stores.seams, bounds, |line| lines.push(line)).await.unwrap();
+            assert_eq!(lines.len() as u64, compared.differences);
+            (lines, compared)
+        }
+    }
+
+    #[tokio::test]
+    async fn equal_numbers_are_no_difference_over_many_pages_and_any_range() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut scene = Scene::new(folder.path()).await;
+        let notes = ConversationId::direct(scene.user, scene.user);
+        for minute in 1..=1200 {
+            let conversation = if minute % 10 == 0 { notes } else { scene.group };
+            scene.store(conversation, minute.unsigned_abs(), minute).await;
+            scene.count(conversation, minute).await;
+        }
+        let (lines, compared) = scene.differences(None, 5000).await;
+        assert_eq!(lines, Vec::<String>::new());
+        assert_eq!(compared, Compared { conversations: 2, users: 1, messages: 1200, differences: 0 });
+        let (lines, compared) = scene.differences(Some(17), 901).await;
+        assert_eq!((lines.len(), compared.messages), (0, 884));
+    }
+
+    #[tokio::test]
+    async fn every_difference_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut scene = Scene::new(folder.path()).await;
+        let (group, user) = (scene.group, scene.user);
+        // Counted once more than it was sent.
+        scene.store(group, 1, 1).await;
+        scene.count(group, 1).await;
+        scene.count(group, 1).await;
+        let (lines, _) = scene.differences(None, 100).await;
+        assert_eq!(
+            lines,
+            [format!("conversation {group}: 2 counted, 1 in history"), format!("user {user}: 2 counted, 1 in history")]
+        );
+        // Sent and not counted, where nothing is counted: the numbers of the user are equal again.
+        let notes = ConversationId::direct(user, user);
+        scene.store(notes, 2, 2).await;
+        let (lines, compared) = scene.differences(None, 100).await;
+        assert_eq!(
+            lines,
+            [
+                format!("conversation {group}: 2 counted, 1 in history"),
+                format!("conversation {notes}: 0 counted, 1 in history")
+            ]
+        );
+        assert_eq!(compared, Compared { conversations: 2, users: 1, messages: 2, differences: 2 });
+        // In a range without them there is no difference.
+        assert_eq!(scene.differences(Some(3), 100).await.1, Compared::default());
+        // Counted in a conversation that history does not know.
+        let unknown: ConversationId = GroupId::generate(Region::default()).into();
+        scene.count(unknown, 4).await;
+        let (lines, _) = scene.differences(Some(3), 100).await;
+        assert_eq!(lines[0], format!("conversation {unknown}: 1 counted, 0 in history"));
+    }
+}
