@@ -73,6 +73,7 @@ pub(crate) struct Options {
 pub(crate) struct JetStream {
     layout: Layout,
     duplicate_window: Duration,
+    retention: Duration,
     names: Arc<Names>,
     connection: Connection,
     reading: Arc<Reading>,
@@ -130,24 +131,17 @@ impl JetStream {
         let progress = Progress::open(&reading, &stop).await?;
         let consumers =
             Consumers::new(connection.clone(), Arc::clone(&reading), Arc::clone(&progress), stop.child_token());
-        let live =
-            Live { address, reading: Arc::clone(&reading), moments: Arc::clone(&moments), stop: stop.child_token() };
+        let live = Live {
+            address,
+            reading: Arc::clone(&reading),
+            moments: Arc::clone(&moments),
+            stop: stop.child_token(),
+        };
         let layout = Layout { region: options.region, shards: options.shards, epoch };
         tracing::info!(name = options.name, epoch = %epoch, shards = options.shards, "log is open");
-        let duplicate_window = options.duplicate_window;
+        let (duplicate_window, retention) = (options.duplicate_window, options.retention);
         Ok(Self {
-            layout,
-            duplicate_window,
-            names,
-            connection,
-            reading,
-            moments,
-            appends,
-            live,
-            consumers,
-            progress,
-            stop,
-            end,
+            layout, duplicate_window, retention, names, connection, reading, moments, appends, live, consumers, progress, stop, end,
         })
     }
 
@@ -183,6 +177,10 @@ impl Log for JetStream {
 
     fn duplicate_window(&self) -> Duration {
         self.duplicate_window
+    }
+
+    fn retention(&self) -> Duration {
+        self.retention
     }
 
     async fn heads(&self, conversations: &[ConversationId]) -> Result<Vec<Option<Head>>> {

@@ -202,8 +202,7 @@ mod tests {
     #[test]
     fn a_part_of_a_store_may_be_set_alone() {
         let config = effective("[log]\nretention_hours = 7".parse().unwrap()).unwrap();
-        let log::Config::Embedded { retention_hours, duplicate_window_seconds, .. } = config.log;
-        assert_eq!((retention_hours, duplicate_window_seconds), (7, 120));
+        assert_eq!((config.log.retention_hours(), config.log.duplicate_window_seconds()), (7, 120));
     }
 
     #[test]
@@ -226,8 +225,7 @@ mod tests {
         let table =
             variables(&[("ROOKERY__LOG__RETENTION_HOURS", "7"), ("ROOKERY__DATA", "/tmp/x"), ("HOME", "/")]).unwrap();
         let config = effective(table).unwrap();
-        let log::Config::Embedded { retention_hours, .. } = config.log;
-        assert_eq!(retention_hours, 7);
+        assert_eq!(config.log.retention_hours(), 7);
         assert_eq!(config.data, Path::new("/tmp/x"));
     }
 

@@ -18,8 +18,8 @@ struct World {
 impl World {
     async fn start(duplicate_window_seconds: u32) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let log::Config::Embedded { path, retention_hours, .. } = log::Config::default();
-        let config = log::Config::Embedded { path, retention_hours, duplicate_window_seconds };
+        let retention_hours = log::Config::default().retention_hours();
+        let config = log::Config::Embedded { path: "log".into(), retention_hours, duplicate_window_seconds };
         let log = log::open(&config, data.path(), Region::default()).await.unwrap();
         let directory = directory::open(&directory::Config::default(), data.path()).await.unwrap();
         let history = history::open(&history::Config::default(), data.path()).await.unwrap();

@@ -118,6 +118,9 @@ impl Appends {
         let subject = self.reading.names.events_of(append.conversation);
         let mut headers = HeaderMap::new();
         headers.insert(headers::MESSAGE_ID, append.id.to_string());
+        if let Some(trace) = append.trace {
+            headers.insert(headers::TRACE, trace.to_string());
+        }
         let reply = format!("{}{number}", self.inbox);
         let client = &self.connection.client;
         let handing_over = client.publish_with_reply_and_headers(subject, reply, headers, append.payload);

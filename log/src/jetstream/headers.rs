@@ -1,7 +1,7 @@
 //! What the server writes into the headers of a message.
 
 use async_nats::HeaderMap;
-use types::{Epoch, Position, Timestamp};
+use types::{Epoch, Position, Timestamp, TraceContext};
 
 /// The id by which a repetition is known.
 pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
@@ -15,6 +15,8 @@ pub(super) const LAST_SEQUENCE: &str = "Nats-Last-Sequence";
 pub(super) const TIME: &str = "Nats-Time-Stamp";
 /// In the end of a batch, how many messages were left out.
 pub(super) const PENDING: &str = "Nats-Num-Pending";
+/// The span that appended a message.
+pub(super) const TRACE: &str = "traceparent";
 /// The last `seq` that a writer expects in a subject.
 pub(super) const EXPECTED_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
 
@@ -33,6 +35,11 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// A header that is a number.
 pub(super) fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
     text(headers, name)?.parse().ok()
+}
+
+/// The span that appended the message that these headers came with, if its trace is recorded.
+pub(super) fn trace(headers: Option<&HeaderMap>) -> Option<TraceContext> {
+    text(headers?, TRACE)?.parse().ok()
 }
 
 /// Where and when the message was stored that these headers came with.

@@ -308,6 +308,7 @@ impl Reading {
         let (Some(Stored { position, at }), Some((_, conversation))) = (stored, conversation) else {
             return Err(Error::Damaged(format!("a message of {} is none of ours", self.names.stream(0))));
         };
-        Ok(Entry { conversation, position, prev, at, payload: message.payload })
+        let trace = headers::trace(found);
+        Ok(Entry { conversation, position, prev, at, payload: message.payload, trace })
     }
 }

@@ -84,3 +84,7 @@ fn fixture() -> impl Fn() -> BoxFuture<'static, Arc<dyn Log>> {
 mod keeps_the_contract {
     crate::contract::suite!(crate::jetstream::tests::fixture);
 }
+
+mod faults;
+mod settings;
+mod sharing;

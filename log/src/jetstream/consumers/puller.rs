@@ -13,6 +13,7 @@ use types::{ConversationId, Entry, Position, Timestamp};
 
 use super::{Parts, Slot};
 use crate::jetstream::connection::{Connection, unavailable};
+use crate::jetstream::headers;
 use crate::jetstream::reading::{Reading, Refusal};
 use crate::{Consumer, Error, Result};
 
@@ -212,7 +213,8 @@ impl Puller {
             let (_, conversation) = reading.names.read_event(&message.subject)?;
             let (seq, at) = stored(&reply)?;
             let position = Position { epoch: reading.epoch, seq };
-            Some((Entry { conversation, position, prev: 0, at, payload: message.payload }, reply))
+            let trace = headers::trace(message.headers.as_ref());
+            Some((Entry { conversation, position, prev: 0, at, payload: message.payload, trace }, reply))
         });
         read.ok_or_else(|| Error::Damaged(format!("a message of shard {} is none of ours", self.consumer.shard)))
     }

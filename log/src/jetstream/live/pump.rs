@@ -319,7 +319,8 @@ impl Pump {
         let prev = wire::header(&message.headers, headers::LAST_SEQUENCE)?.parse().ok()?;
         let at = wire::header(&message.headers, headers::TIME)?.parse().ok()?;
         let position = Position { epoch: self.reading.epoch, seq };
-        Some((shard, Entry { conversation, position, prev, at, payload: message.payload.clone() }))
+        let trace = wire::header(&message.headers, headers::TRACE).and_then(|trace| trace.parse().ok());
+        Some((shard, Entry { conversation, position, prev, at, payload: message.payload.clone(), trace }))
     }
 
     async fn event(&mut self, topic: Topic, entry: Entry, shard: u16) -> Result<()> {

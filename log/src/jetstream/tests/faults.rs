@@ -1,0 +1,287 @@
+//! Servers of our own, which are killed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use servers::{Home, Nats, NatsCluster, NatsOptions};
+use tempfile::TempDir;
+use types::{ConversationId, Entry, EventId};
+
+use super::Made;
+use crate::contract::{append, event, group, next_batch, soon};
+use crate::jetstream::Options;
+use crate::{Append, Consumer, Delivery, Error, Log, Topic};
+
+const WRITERS: usize = 8;
+
+fn folder(name: &str) -> (Home, TempDir) {
+    let home = Home::open().unwrap();
+    let folder = home.scratch(name).unwrap();
+    (home, folder)
+}
+
+/// Appends until told to end, and sends again what it was not told of: as a client does. Gives what was stored.
+async fn write(log: Arc<dyn Log>, conversation: ConversationId, ends: Arc<AtomicBool>) -> Vec<(EventId, u64)> {
+    let mut acked = Vec::new();
+    while !ends.load(Ordering::Acquire) {
+        let sent = event(conversation);
+        acked.push((sent.id, soon(insist(&log, sent)).await));
+    }
+    acked
+}
+
+/// Sends an event until it is stored.
+async fn insist(log: &Arc<dyn Log>, sent: Append) -> u64 {
+    loop {
+        let outcome = match log.append(sent.clone()).await {
+            Ok(receipt) => receipt.await,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(stored) => return stored.position.seq,
+            Err(Error::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(10)).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Reads a feed until it has the event at `seq` of the conversation. Nothing may be missing or come twice.
+async fn follow(log: &Arc<dyn Log>, conversation: ConversationId, until: Arc<AtomicBool>) -> Vec<u64> {
+    let mut feed = log.feed().await.unwrap();
+    let ConversationId::Group(group) = conversation else { panic!("no group") };
+    feed.topics().subscribe(Topic::Group(group)).await.unwrap();
+    let mut seqs = Vec::new();
+    loop {
+        for delivery in next_batch(&mut feed, 100).await {
+            let Delivery::Event { entry, .. } = delivery else { panic!("{delivery:?}") };
+            seqs.push(entry.position.seq);
+            if until.load(Ordering::Acquire) && entry.payload == "last" {
+                return seqs;
+            }
+        }
+    }
+}
+
+async fn read_all(log: &Arc<dyn Log>, conversation: ConversationId) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::new();
+    loop {
+        let after = entries.last().map_or(0, |last| last.position.seq);
+        let page = log.read(conversation, after, 500).await.unwrap();
+        if page.is_empty() {
+            return entries;
+        }
+        entries.extend(page);
+    }
+}
+
+/// Writers and followers go on while `disturb` does its worst.
+async fn survive<T: Send + 'static>(log: Arc<dyn Log>, disturb: impl FnOnce() -> T + Send + 'static) -> T {
+    let ends = Arc::new(AtomicBool::new(false));
+    let conversations: Vec<ConversationId> = (0..WRITERS).map(|_| group().into()).collect();
+    let followers = conversations.iter().map(|conversation| {
+        let (log, conversation, ends) = (Arc::clone(&log), *conversation, Arc::clone(&ends));
+        tokio::spawn(async move { follow(&log, conversation, ends).await })
+    });
+    let followers: Vec<_> = followers.collect();
+    let writers: Vec<_> = conversations
+        .iter()
+        .map(|conversation| tokio::spawn(write(Arc::clone(&log), *conversation, Arc::clone(&ends))))
+        .collect();
+    let disturbed = tokio::task::spawn_blocking(disturb).await.unwrap();
+    ends.store(true, Ordering::Release);
+    for ((writer, follower), conversation) in writers.into_iter().zip(followers).zip(conversations) {
+        let acked = writer.await.unwrap();
+        insist(&log, Append { payload: "last".into(), ..event(conversation) }).await;
+        let stored = read_all(&log, conversation).await;
+        let seqs: HashMap<String, u64> = stored
+            .iter()
+            .map(|entry| (String::from_utf8_lossy(&entry.payload).into_owned(), entry.position.seq))
+            .collect();
+        assert_eq!(seqs.len(), stored.len(), "an event was stored twice");
+        for (id, seq) in &acked {
+            assert_eq!(seqs.get(&format!(r#"{{"id":"{id}"}}"#)), Some(seq), "an acknowledged event is lost");
+        }
+        assert!(stored.windows(2).all(|pair| pair[1].prev == pair[0].position.seq));
+        let delivered = follower.await.unwrap();
+        let stored: Vec<u64> = stored.iter().map(|entry| entry.position.seq).collect();
+        // The first ones may have been stored before the follower had subscribed.
+        assert!(stored.ends_with(&delivered), "{} of {} were delivered", delivered.len(), stored.len());
+    }
+    disturbed
+}
+
+/// Lets the writers write for a while.
+fn a_while() {
+    std::thread::sleep(Duration::from_millis(500));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_and_no_feed_has_a_hole_when_the_server_is_killed() {
+    let (home, folder) = folder("log-kill");
+    let mut nats = Nats::start(&home, folder.path(), NatsOptions::default()).unwrap();
+    let made = std::mem::ManuallyDrop::new(Made::on(nats.url(), 2));
+    let log = made.open().await;
+    let nats = survive(Arc::clone(&log), move || {
+        for _ in 0..3 {
+            a_while();
+            nats.kill().unwrap();
+            nats.restart().unwrap();
+        }
+        a_while();
+        nats
+    })
+    .await;
+    log.close().await;
+    drop(nats);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_appended_while_a_feed_was_cut_off_comes_when_it_is_back_though_nothing_follows() {
+    let (home, folder) = folder("log-cut");
+    let mut nats = Nats::start(&home, folder.path(), NatsOptions::default()).unwrap();
+    let made = std::mem::ManuallyDrop::new(Made::on(nats.url(), 1));
+    let log = made.open().await;
+    let mut feed = log.feed().await.unwrap();
+    let (heard, other) = (group(), group());
+    feed.topics().subscribe(Topic::Group(heard)).await.unwrap();
+    let first = append(&*log, event(heard)).await.position.seq;
+    assert_eq!(soon_seqs(&mut feed, 1).await, [first]);
+    nats.kill().unwrap();
+    nats.restart().unwrap();
+    // Most likely before the feed has connected again: it takes a moment's pause first.
+    let mut stored = Vec::new();
+    for _ in 0..20 {
+        stored.push(insist(&log, event(heard)).await);
+        insist(&log, event(other)).await;
+    }
+    assert_eq!(soon_seqs(&mut feed, 20).await, stored);
+    log.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consumers_go_on_when_the_server_was_killed() {
+    let (home, folder) = folder("log-consumers");
+    let mut nats = Nats::start(&home, folder.path(), NatsOptions::default()).unwrap();
+    let made = std::mem::ManuallyDrop::new(Made::on(nats.url(), 1));
+    let log = made.open().await;
+    let consumer = Consumer { group: "ingest", shard: 0 };
+    let conversation = group();
+    let mut stored = Vec::new();
+    let mut handled: Vec<u64> = Vec::new();
+    for round in 0..3 {
+        for _ in 0..50 {
+            stored.push(insist(&log, event(conversation)).await);
+        }
+        let began = Instant::now();
+        while handled.last() != stored.last() {
+            assert!(began.elapsed() < Duration::from_secs(20), "{} of {}", handled.len(), stored.len());
+            let Ok(entries) = soon(log.fetch(consumer, 20)).await else {
+                log.resume(consumer).await.unwrap();
+                continue;
+            };
+            let last = entries.last().unwrap().position.seq;
+            if log.ack(consumer, last).await.is_ok() {
+                handled.extend(entries.iter().map(|entry| entry.position.seq));
+                assert!(entries.windows(2).all(|pair| pair[1].prev == pair[0].position.seq));
+            } else {
+                log.resume(consumer).await.unwrap();
+            }
+        }
+        if round < 2 {
+            nats.kill().unwrap();
+            nats.restart().unwrap();
+        }
+    }
+    // What was acknowledged just before a kill may be given again.
+    handled.dedup();
+    handled.sort_unstable();
+    handled.dedup();
+    assert_eq!(handled, stored);
+    log.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_cannot_be_stored_is_refused_in_time() {
+    let (home, folder) = folder("log-down");
+    let mut nats = Nats::start(&home, folder.path(), NatsOptions::default()).unwrap();
+    let made = std::mem::ManuallyDrop::new(Made::on(nats.url(), 1));
+    let log = made.open().await;
+    let conversation = group();
+    append(&*log, event(conversation)).await;
+    // Its connections stay open, and it says nothing.
+    nats.pause().unwrap();
+    let began = Instant::now();
+    let receipt = log.append(event(conversation)).await.unwrap();
+    assert!(matches!(soon(receipt).await, Err(Error::Unavailable(_))));
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    nats.resume().unwrap();
+    nats.kill().unwrap();
+    let began = Instant::now();
+    let outcome = match log.append(event(conversation)).await {
+        Ok(receipt) => soon(receipt).await.map(drop),
+        Err(error) => Err(error),
+    };
+    assert!(matches!(outcome, Err(Error::Unavailable(_))));
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    nats.restart().unwrap();
+    insist(&log, event(conversation)).await;
+    log.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_of_three_goes_on_when_the_leader_is_killed() {
+    let (home, folder) = folder("log-cluster");
+    let mut cluster = NatsCluster::start(&home, folder.path(), NatsOptions::default()).unwrap();
+    let urls = cluster.urls();
+    let made = std::mem::ManuallyDrop::new(Made::on(&urls[0], 1));
+    let options = Options { servers: urls.clone(), replicas: 3, ..made.options.clone() };
+    crate::jetstream::migrate(&options).await.unwrap();
+    let log = crate::jetstream::open(options.clone()).await.unwrap();
+    let runtime = tokio::runtime::Handle::current();
+    let cluster = survive(Arc::clone(&log), move || {
+        for _ in 0..3 {
+            a_while();
+            let leader = runtime.block_on(leader(&options));
+            let server = cluster.server(&leader).unwrap();
+            server.kill().unwrap();
+            a_while();
+            server.restart().unwrap();
+            cluster.wait_until_ready().unwrap();
+        }
+        a_while();
+        cluster
+    })
+    .await;
+    log.close().await;
+    drop(cluster);
+}
+
+/// Who leads the first stream.
+async fn leader(options: &Options) -> String {
+    let names = crate::jetstream::names::Names::new(&options.name, options.region, options.shards).unwrap();
+    let context = async_nats::jetstream::new(async_nats::connect(&options.servers).await.unwrap());
+    let began = Instant::now();
+    loop {
+        let stream = context.get_stream(names.stream(0)).await;
+        let leader = stream.ok().and_then(|stream| stream.cached_info().cluster.clone()?.leader);
+        if let Some(leader) = leader {
+            return leader;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "nobody leads");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn soon_seqs(feed: &mut crate::Feed, count: usize) -> Vec<u64> {
+    let mut seqs = Vec::new();
+    while seqs.len() < count {
+        seqs.extend(next_batch(feed, 100).await.into_iter().map(|delivery| match delivery {
+            Delivery::Event { entry, .. } => entry.position.seq,
+            other => panic!("no event: {other:?}"),
+        }));
+    }
+    seqs
+}

@@ -1,0 +1,94 @@
+//! Making a log, and opening one that is not as it should be.
+
+use std::collections::HashMap;
+
+use crate::jetstream::names::Names;
+use crate::jetstream::{Options, migrate, open};
+use crate::{Error, Log};
+
+use super::Made;
+
+fn refusal<T>(result: Result<T, Error>) -> String {
+    match result {
+        Err(Error::Refused(why)) => why,
+        Err(other) => panic!("not refused: {other}"),
+        Ok(_) => panic!("accepted"),
+    }
+}
+
+/// Changes what stands in the metadata of the first stream.
+async fn mark(options: &Options, marks: &[(&str, &str)]) {
+    let names = Names::new(&options.name, options.region, options.shards).unwrap();
+    let context = async_nats::jetstream::new(async_nats::connect(&options.servers[0]).await.unwrap());
+    let mut config = context.get_stream(names.stream(0)).await.unwrap().cached_info().config.clone();
+    let marks = marks.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    config.metadata.extend(marks.collect::<HashMap<_, _>>());
+    context.update_stream(config).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_was_not_made_is_not_opened() {
+    let made = Made::shared(2);
+    assert!(refusal(open(made.options.clone()).await).contains("rookery migrate"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_is_made_once_however_many_make_it() {
+    let made = Made::shared(4);
+    let makers = (0..4).map(|_| migrate(&made.options));
+    for outcome in futures_util::future::join_all(makers).await {
+        outcome.unwrap();
+    }
+    let epoch = open(made.options.clone()).await.unwrap().layout().epoch;
+    migrate(&made.options).await.unwrap();
+    let log = open(made.options.clone()).await.unwrap();
+    assert_eq!((log.layout().epoch, log.layout().shards), (epoch, 4));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_number_of_shards_stays_for_good() {
+    let made = Made::shared(2);
+    migrate(&made.options).await.unwrap();
+    let other = Options { shards: 3, ..made.options.clone() };
+    for why in [refusal(open(other.clone()).await), refusal(migrate(&other).await)] {
+        assert!(why.contains("2 shards") && why.contains('3'), "{why}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_go_forwards_only() {
+    let made = Made::shared(2);
+    migrate(&made.options).await.unwrap();
+    mark(&made.options, &[("rookery_version", "9")]).await;
+    open(made.options.clone()).await.unwrap().close().await;
+    assert!(refusal(migrate(&made.options).await).contains("version 9"));
+    mark(&made.options, &[("rookery_version", "0")]).await;
+    assert!(refusal(open(made.options.clone()).await).contains("rookery migrate"));
+    migrate(&made.options).await.unwrap();
+    open(made.options.clone()).await.unwrap().close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_was_lost_is_not_made_again_in_silence() {
+    let made = Made::shared(3);
+    migrate(&made.options).await.unwrap();
+    let names = Names::new(&made.options.name, made.options.region, 3).unwrap();
+    let context = async_nats::jetstream::new(async_nats::connect(&made.options.servers[0]).await.unwrap());
+    context.delete_stream(names.stream(1)).await.unwrap();
+    assert!(matches!(migrate(&made.options).await, Err(Error::Damaged(_))));
+    assert!(matches!(open(made.options.clone()).await, Err(Error::Damaged(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_that_cannot_be_are_refused() {
+    let made = Made::shared(1);
+    for options in [
+        Options { shards: 0, ..made.options.clone() },
+        Options { replicas: 0, ..made.options.clone() },
+        Options { name: "a.b".into(), ..made.options.clone() },
+        Options { servers: Vec::new(), ..made.options.clone() },
+        Options { duplicate_window: made.options.retention * 2, ..made.options.clone() },
+    ] {
+        refusal(migrate(&options).await);
+    }
+}
