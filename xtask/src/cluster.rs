@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use servers::{Home, Role, Rookery, Server, shell};
+use servers::{Home, Role, Rookery, Server};
 
 use crate::stores::{LogServers, Stores};
 
