@@ -1,21 +1,25 @@
 //! What a message costs: CPU and time of storing in batches, and of reading pages.
 //!
 //! ```text
-//! cargo run --release -p history --example store [messages] [conversations]
+//! cargo run --release -p history --example store [messages] [conversations] [host:port of a CQL server]
 //! ```
 //!
 //! Messages have a text of 100 bytes and are spread evenly over the conversations, 20 senders each. CPU is that
 //! of the whole process, with the threads that write and merge files; making the messages is not counted. As
 //! machines differ, the same payloads are also written bare: one row each, in order, with nothing to find them by.
+//! With a server, everything goes there, into a keyspace of its own that is removed at the end; its CPU is not counted.
 
 #![expect(clippy::print_stdout, reason = "a measurement is printed for whoever runs it")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fjall::KeyspaceCreateOptions;
-use history::{Config, History, Order, Page};
+use futures_util::stream::{self, StreamExt};
+use history::{Config, CqlServer, History, Order, Page};
+use scylla::client::session_builder::SessionBuilder;
 use types::{
     Body, Content, ConversationId, Entry, Epoch, Event, EventId, GroupId, Position, Region, Timestamp, UserId,
 };
@@ -27,6 +31,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const START_MILLIS: i64 = 1_760_000_000_000;
 const PAGE_MESSAGES: usize = 50;
 const PAGES: u64 = 20_000;
+/// Of a server, which is asked by [`READERS`] at once.
+const PAGES_OF_SERVER: u64 = 5_000;
+const READERS: usize = 16;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -34,6 +41,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let messages = arguments.next().map_or(Ok(400_000), |number| number.parse())?;
     let conversations = arguments.next().map_or(Ok(1_000), |number| number.parse())?;
     println!("{messages} messages in {conversations} conversations");
+    if let Some(node) = arguments.next() {
+        return on_server(&node, messages, conversations).await;
+    }
     for batch in [100, 1_000] {
         let folder = tempfile::tempdir()?;
         let history = history::open(&Config::default(), folder.path()).await?;
@@ -42,7 +52,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         bare(&folder.path().join("bare"), &entries, batch)?;
         store(&*history, &entries, batch).await?;
         if batch == 1_000 {
-            pages(&history, &load, messages).await?;
+            pages(&history, &load, messages, (PAGES, 1)).await?;
         }
         println!(
             "  memory {} MiB with {} MiB of messages made beforehand",
@@ -50,6 +60,33 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             mebibytes(&entries)
         );
     }
+    Ok(())
+}
+
+/// Measures a CQL server.
+async fn on_server(node: &str, messages: u64, conversations: usize) -> Result<(), Box<dyn std::error::Error>> {
+    let keyspace = format!("rookery_example_{}", Timestamp::now().as_millis());
+    let server = CqlServer {
+        nodes: vec![node.to_owned()],
+        keyspace: keyspace.clone(),
+        local_datacenter: None,
+        username: None,
+        password: None,
+        replication: BTreeMap::from([("replication_factor".into(), 1)]),
+        request_timeout_ms: 10_000,
+    };
+    let config = Config::Scylla(server);
+    history::migrate(&config, Path::new("")).await?;
+    let history = history::open(&config, Path::new("")).await?;
+    for batch in [100, 1_000] {
+        let load = Load::new(conversations);
+        store(&*history, &load.entries(messages), batch).await?;
+        if batch == 1_000 {
+            pages(&history, &load, messages, (PAGES_OF_SERVER, READERS)).await?;
+        }
+    }
+    let session = SessionBuilder::new().known_node(node).build().await?;
+    session.query_unpaged(format!("DROP KEYSPACE {keyspace}"), ()).await?;
     Ok(())
 }
 
@@ -106,8 +143,13 @@ fn print_writes(name: &str, messages: usize, mut took: Vec<Duration>, (elapsed, 
     );
 }
 
-/// Reads pages from one task, and prints how many a second.
-async fn pages(history: &Arc<dyn History>, load: &Load, messages: u64) -> Result<(), Box<dyn std::error::Error>> {
+/// Reads so many pages, so many at once, and prints how many a second.
+async fn pages(
+    history: &Arc<dyn History>,
+    load: &Load,
+    messages: u64,
+    (pages, readers): (u64, usize),
+) -> Result<(), Box<dyn std::error::Error>> {
     let middle = Timestamp::from_millis(START_MILLIS + i64::try_from(messages / 2)?);
     let newest =
         Page { before_seq: None, after_seq: None, since: None, sender: None, order: Order::Desc, limit: PAGE_MESSAGES };
@@ -119,16 +161,20 @@ async fn pages(history: &Arc<dyn History>, load: &Load, messages: u64) -> Result
     ];
     for (name, page) in kinds {
         let (began, cpu) = (Instant::now(), cpu_seconds()?);
+        let reads = (0..pages).map(|number| {
+            let random = usize::try_from(scatter(number)).unwrap_or_default();
+            history.messages(load.conversations[random % load.conversations.len()], &page)
+        });
         let mut read = 0;
-        for number in 0..PAGES {
-            let conversation = load.conversations[usize::try_from(scatter(number))? % load.conversations.len()];
-            read += history.messages(conversation, &page).await?.len();
+        let mut reads = stream::iter(reads).buffer_unordered(readers);
+        while let Some(messages) = reads.next().await {
+            read += messages?.len();
         }
         println!(
             "page of {PAGE_MESSAGES}, {name}: {:.0} pages/s, {:.1} µs CPU each, {:.1} messages each",
-            PAGES as f64 / began.elapsed().as_secs_f64(),
-            (cpu_seconds()? - cpu) * 1e6 / PAGES as f64,
-            read as f64 / PAGES as f64,
+            pages as f64 / began.elapsed().as_secs_f64(),
+            (cpu_seconds()? - cpu) * 1e6 / pages as f64,
+            read as f64 / pages as f64,
         );
     }
     Ok(())

@@ -7,19 +7,24 @@
 //!
 //! where `open` gives a history, and whatever must live as long.
 
+mod at_once;
 mod model;
+mod room;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::test_runner::{Config, TestRunner};
 use types::event::Image;
-use types::{
-    Body, Content, ConversationId, Entry, Epoch, Event, EventId, GroupId, Position, Region, Timestamp, UserId,
-};
+use types::{Body, Content, ConversationId, Epoch, EventId, GroupId, Position, Region, UserId};
 
+pub(crate) use self::at_once::{
+    conversations_may_be_stored_at_once, events_may_be_stored_twice_at_once, whoever_asks_after_a_store_sees_it,
+    whoever_sees_the_tail_sees_everything_before_it,
+};
 use self::model::Case;
-use crate::{Error, History, Order, Page, Tail};
+pub(crate) use self::room::Room;
+use crate::{Error, History, Message, Order, Page};
 
 /// Makes a test of each check.
 macro_rules! contract {
@@ -38,14 +43,18 @@ macro_rules! contract {
             an_unknown_kind_is_kept_as_it_is_and_moves_the_tail,
             an_event_that_cannot_be_read_stops_nothing,
             an_event_of_another_log_at_a_stored_place_is_refused,
+            an_event_of_another_log_before_the_tail_is_refused,
             events_go_on_in_a_later_log,
             a_conversation_without_events_is_empty_everywhere,
             long_pages_and_long_questions_are_answered,
+            a_conversation_of_years_is_read_as_one,
             peers_come_in_order_and_once,
             notes_to_oneself_have_oneself_as_peer,
             a_read_mark_never_falls,
             read_marks_raised_at_once_end_at_the_greatest,
             conversations_may_be_stored_at_once,
+            events_may_be_stored_twice_at_once,
+            whoever_asks_after_a_store_sees_it,
             whoever_sees_the_tail_sees_everything_before_it,
         );
     };
@@ -213,6 +222,19 @@ pub(crate) async fn an_event_of_another_log_at_a_stored_place_is_refused(history
     assert_eq!(room.texts(history).await, ["of the first log"]);
 }
 
+pub(crate) async fn an_event_of_another_log_before_the_tail_is_refused(history: &dyn History) {
+    let mut room = Room::new();
+    let sent = room.say("of the first log");
+    room.seq += 5;
+    room.say("of it too");
+    let mut entries = room.store(history).await;
+    entries.truncate(1);
+    entries[0].position = Position { epoch: Epoch::new(EPOCH.number() + 1), seq: sent.seq + 2 };
+    let refused = history.store(&entries).await;
+    assert!(matches!(refused, Err(Error::Damaged(_))), "{refused:?}");
+    assert_eq!(room.texts(history).await, ["of the first log", "of it too"]);
+}
+
 pub(crate) async fn events_go_on_in_a_later_log(history: &dyn History) {
     let mut room = Room::new();
     room.say("of the first log");
@@ -248,6 +270,38 @@ pub(crate) async fn long_pages_and_long_questions_are_answered(history: &dyn His
     assert_eq!(messages.iter().map(|message| message.seq.to_string()).collect::<Vec<_>>(), texts);
     let tails = history.tails(&vec![room.conversation; MESSAGES]).await.unwrap();
     assert_eq!(tails, vec![room.tail(history).await; MESSAGES]);
+}
+
+pub(crate) async fn a_conversation_of_years_is_read_as_one(history: &dyn History) {
+    const MESSAGES: usize = 60;
+    let mut room = Room::new();
+    let (mut sent, me, other) = (Vec::new(), room.sender, user());
+    for number in 0..MESSAGES {
+        room.later += Duration::from_secs(13 * 24 * 60 * 60);
+        room.sender = if number % 25 == 10 { other } else { me };
+        sent.push(room.say(&number.to_string()));
+        if number == 40 {
+            room.edit(sent[1].id, "edited after a year");
+        }
+        room.store(history).await;
+    }
+    let seqs = |messages: Vec<Message>| messages.iter().map(|message| message.seq).collect::<Vec<_>>();
+    let ask = async |page: Page| seqs(history.messages(room.conversation, &page).await.unwrap());
+    let all: Vec<_> = sent.iter().map(|sent| sent.seq).collect();
+    assert_eq!(ask(PAGE).await, all);
+    let newest = Page { order: Order::Desc, limit: 30, before_seq: Some(all[50]), ..PAGE };
+    assert_eq!(ask(newest).await, all[20..50].iter().rev().copied().collect::<Vec<_>>());
+    let since = Page { since: Some(sent[30].at), limit: 10, ..PAGE };
+    assert_eq!(ask(since.clone()).await, all[30..40]);
+    assert_eq!(ask(Page { order: Order::Desc, limit: 100, ..since }).await.len(), MESSAGES - 30);
+    assert!(ask(Page { sender: Some(user()), ..PAGE }).await.is_empty());
+    assert_eq!(ask(Page { sender: Some(other), ..PAGE }).await, [all[10], all[35]]);
+    let last = Page { sender: Some(other), before_seq: Some(all[35]), order: Order::Desc, ..PAGE };
+    assert_eq!(ask(last).await, [all[10]]);
+    let edited = history.message(room.conversation, sent[1].id).await.unwrap().unwrap();
+    assert_eq!(edited.content.text, "edited after a year");
+    let events = history.events(room.conversation, all[3], 20).await.unwrap();
+    assert_eq!(events.iter().map(|event| event.position.seq).collect::<Vec<_>>(), all[4..24]);
 }
 
 pub(crate) async fn peers_come_in_order_and_once(history: &dyn History) {
@@ -300,48 +354,6 @@ pub(crate) async fn read_marks_raised_at_once_end_at_the_greatest(history: &dyn 
     assert_eq!(history.read_marks(me, &conversations).await.unwrap(), [59, 60]);
 }
 
-pub(crate) async fn conversations_may_be_stored_at_once(history: &dyn History) {
-    let mut rooms: Vec<_> = (0..8).map(|_| Room::new()).collect();
-    let stores = rooms.iter_mut().map(|room| async move {
-        for number in 0..20 {
-            room.say(&number.to_string());
-            room.store(history).await;
-        }
-    });
-    futures_util::future::join_all(stores).await;
-    let all: Vec<_> = (0..20).map(|number| number.to_string()).collect();
-    for room in rooms {
-        assert_eq!(room.texts(history).await, all);
-    }
-}
-
-pub(crate) async fn whoever_sees_the_tail_sees_everything_before_it(history: &dyn History) {
-    const BATCHES: u64 = 30;
-    const EVENTS: u64 = 2 * BATCHES;
-    let mut room = Room::new();
-    let conversation = room.conversation;
-    let storing = async {
-        for number in 0..BATCHES {
-            let sent = room.say(&number.to_string());
-            room.edit(sent.id, "edited");
-            room.store(history).await;
-        }
-    };
-    let reading = async {
-        let mut end = 0;
-        while end < EVENTS {
-            end = history.tails(&[conversation]).await.unwrap().remove(0).map_or(0, |tail| tail.position.seq);
-            let events = history.events(conversation, 0, 100).await.unwrap();
-            assert!(events.len() as u64 >= end, "{} events up to {end}", events.len());
-            let messages = history.messages(conversation, &PAGE).await.unwrap();
-            assert!(messages.iter().all(|message| message.content.text == "edited"));
-            assert!(messages.len() as u64 >= end / 2, "{} messages up to {end}", messages.len());
-            tokio::task::yield_now().await;
-        }
-    };
-    futures_util::future::join(storing, reading).await;
-}
-
 pub(crate) fn user() -> UserId {
     UserId::generate(Region::default())
 }
@@ -356,82 +368,3 @@ fn text(text: &str) -> Content {
 
 /// All of a conversation, oldest first.
 const PAGE: Page = Page { before_seq: None, after_seq: None, since: None, sender: None, order: Order::Asc, limit: 100 };
-
-/// A conversation in which things happen, as a log would store them.
-pub(crate) struct Room {
-    pub(crate) conversation: ConversationId,
-    pub(crate) epoch: Epoch,
-    sender: UserId,
-    seq: u64,
-    /// What has happened since the last [`Room::store`].
-    entries: Vec<Entry>,
-}
-
-/// Where and when something happened.
-pub(crate) struct Happened {
-    pub(crate) id: EventId,
-    pub(crate) seq: u64,
-    pub(crate) at: Timestamp,
-}
-
-impl Room {
-    pub(crate) fn new() -> Self {
-        Self::of(group())
-    }
-
-    pub(crate) fn of(conversation: ConversationId) -> Self {
-        Self { conversation, epoch: EPOCH, sender: user(), seq: 0, entries: Vec::new() }
-    }
-
-    pub(crate) fn say(&mut self, words: &str) -> Happened {
-        self.add(Body::Message(text(words)))
-    }
-
-    pub(crate) fn edit(&mut self, message: EventId, text: &str) -> Happened {
-        self.add(Body::Edit { message, text: text.into() })
-    }
-
-    pub(crate) fn delete(&mut self, message: EventId) -> Happened {
-        self.add(Body::Delete { message })
-    }
-
-    fn add(&mut self, body: Body) -> Happened {
-        self.add_as(EventId::generate(Region::default()), body)
-    }
-
-    fn add_as(&mut self, id: EventId, body: Body) -> Happened {
-        let seq = self.add_payload(Event { id, sender: self.sender, body }.encode());
-        Happened { id, seq, at: at(seq) }
-    }
-
-    fn add_payload(&mut self, payload: Bytes) -> u64 {
-        let (prev, seq) = (self.seq, self.seq + 1);
-        let position = Position { epoch: self.epoch, seq };
-        self.entries.push(Entry { conversation: self.conversation, position, prev, at: at(seq), payload, trace: None });
-        self.seq = seq;
-        seq
-    }
-
-    pub(crate) async fn store(&mut self, history: &dyn History) -> Vec<Entry> {
-        let entries = std::mem::take(&mut self.entries);
-        history.store(&entries).await.unwrap();
-        entries
-    }
-
-    pub(crate) async fn texts(&self, history: &dyn History) -> Vec<String> {
-        let messages = history.messages(self.conversation, &PAGE).await.unwrap();
-        messages.into_iter().map(|message| message.content.text).collect()
-    }
-
-    async fn events(&self, history: &dyn History) -> Vec<Entry> {
-        history.events(self.conversation, 0, 100).await.unwrap()
-    }
-
-    async fn tail(&self, history: &dyn History) -> Option<Tail> {
-        history.tails(&[self.conversation]).await.unwrap().remove(0)
-    }
-}
-
-fn at(seq: u64) -> Timestamp {
-    Timestamp::from_millis(1_760_000_000_000).plus(Duration::from_secs(seq))
-}

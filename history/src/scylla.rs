@@ -25,7 +25,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use types::{ConversationId, Entry, EventId, UserId};
 
 use self::connection::Connection;
-use self::events::{Class, Partition};
+use self::events::{Class, Events, Partition};
 use self::ids::Ids;
 use self::marks::Marks;
 use self::pages::Pages;
@@ -63,9 +63,9 @@ pub(crate) async fn open(server: &CqlServer) -> Result<Arc<dyn History>> {
     let connection = Arc::new(Connection::open(server).await?);
     schema::check(&connection, server).await?;
     let (tails, ids) = (Arc::new(Tails::prepare(&connection).await?), Arc::new(Ids::prepare(&connection).await?));
-    let peers = Arc::new(Peers::prepare(&connection).await?);
-    let writer = Writer::prepare(&connection, tails.clone(), ids.clone(), peers.clone()).await?;
-    let (pages, marks) = (Pages::prepare(&connection).await?, Marks::prepare(&connection).await?);
+    let (peers, events) = (Arc::new(Peers::prepare(&connection).await?), Arc::new(Events::prepare(&connection).await?));
+    let (pages, marks) = (Pages::prepare(&connection, events.clone()).await?, Marks::prepare(&connection).await?);
+    let writer = Writer::prepare(&connection, tails.clone(), ids.clone(), peers.clone(), events).await?;
     let store = Arc::new(Store { pages, tails, ids, peers, marks });
     Ok(Arc::new(Scylla { store, writer, tails: Arc::default(), pages: Arc::default(), events: Arc::default() }))
 }
@@ -117,7 +117,7 @@ impl Store {
 #[async_trait]
 impl History for Scylla {
     async fn store(&self, entries: &[Entry]) -> Result<()> {
-        self.writer.store(&self.store.pages.events, entries).await
+        self.writer.store(entries).await
     }
 
     async fn tails(&self, conversations: &[ConversationId]) -> Result<Vec<Option<Tail>>> {

@@ -131,17 +131,25 @@ impl JetStream {
         let progress = Progress::open(&reading, &stop).await?;
         let consumers =
             Consumers::new(connection.clone(), Arc::clone(&reading), Arc::clone(&progress), stop.child_token());
-        let live = Live {
-            address,
-            reading: Arc::clone(&reading),
-            moments: Arc::clone(&moments),
-            stop: stop.child_token(),
-        };
+        let live =
+            Live { address, reading: Arc::clone(&reading), moments: Arc::clone(&moments), stop: stop.child_token() };
         let layout = Layout { region: options.region, shards: options.shards, epoch };
         tracing::info!(name = options.name, epoch = %epoch, shards = options.shards, "log is open");
         let (duplicate_window, retention) = (options.duplicate_window, options.retention);
         Ok(Self {
-            layout, duplicate_window, retention, names, connection, reading, moments, appends, live, consumers, progress, stop, end,
+            layout,
+            duplicate_window,
+            retention,
+            names,
+            connection,
+            reading,
+            moments,
+            appends,
+            live,
+            consumers,
+            progress,
+            stop,
+            end,
         })
     }
 

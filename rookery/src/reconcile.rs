@@ -249,7 +249,7 @@ mod tests {
             let event = Event { id, sender: self.user, body: Body::Message(Content::default()) };
             let position = Position { epoch: Epoch::new(1), seq };
             let at = Timestamp::from_millis(minute * 60_000);
-            let entry = Entry { conversation, position, prev: 0, at, payload: event.encode() };
+            let entry = Entry { conversation, position, prev: 0, at, payload: event.encode(), trace: None };
             self.stores.seams.history.store(&[entry]).await.unwrap();
         }
 
@@ -278,7 +278,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut scene = Scene::new(folder.path()).await;
         let notes = ConversationId::direct(scene.user, scene.user);
-        for minute in 1..=1200 {
+        for minute in 1..=1200_i64 {
             let conversation = if minute % 10 == 0 { notes } else { scene.group };
             scene.store(conversation, minute.unsigned_abs(), minute).await;
             scene.count(conversation, minute).await;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
@@ -14,6 +15,8 @@ use crate::{History, Message, Order, Page, Tail};
 const CONVERSATIONS: usize = 3;
 const SENDERS: usize = 3;
 const START_MILLIS: i64 = 1_760_000_000_000;
+/// A pause in which nothing happens.
+const WEEK_MILLIS: i64 = 7 * 24 * 60 * 60 * 1_000;
 
 /// What happens, how it is handed over, and what is asked then.
 #[derive(Clone, Debug)]
@@ -78,14 +81,16 @@ impl Case {
             1 => Just(What::OfLater),
             1 => prop_oneof![Just(What::Unreadable), Just(What::Garbage)],
         ];
-        let step = (0..CONVERSATIONS, 0..SENDERS, 0_i64..3, 1_u64..4, what).prop_map(
+        let millis = prop_oneof![7 => 0_i64..3, 1 => Just(WEEK_MILLIS)];
+        let step = (0..CONVERSATIONS, 0..SENDERS, millis, 1_u64..4, what).prop_map(
             |(conversation, sender, millis, places, what)| Step { conversation, sender, millis, places, what },
         );
         let batch = (1_usize..14, any::<usize>(), 0_usize..6, any::<bool>())
             .prop_map(|(new, again_from, again, behind)| Batch { new, again_from, again, behind });
         let order = prop_oneof![Just(Order::Asc), Just(Order::Desc)];
         let seq = || option::of(0_u64..140);
-        let bounds = (seq(), seq(), option::weighted(0.3, 0_i64..80), option::weighted(0.4, 0..SENDERS));
+        let since = (0_i64..8, 0_i64..80).prop_map(|(weeks, millis)| weeks * WEEK_MILLIS + millis);
+        let bounds = (seq(), seq(), option::weighted(0.3, since), option::weighted(0.4, 0..SENDERS));
         let question =
             (0..CONVERSATIONS, bounds, order, 0_usize..25).prop_map(|(conversation, bounds, order, limit)| {
                 let (before_seq, after_seq, since_millis, sender) = bounds;
@@ -115,17 +120,23 @@ pub(super) async fn check(history: &dyn History, case: Case) {
         stored = end;
         compare_tails(history, &conversations, &entries[..stored]).await;
     }
-    for entry in &entries {
-        let Some(id) = id_of(entry) else { continue };
-        for conversation in conversations {
-            let model = Model::of(conversation, &entries);
-            assert_eq!(history.message(conversation, id).await.unwrap(), model.message(id), "message {id}");
-            assert_eq!(history.event(conversation, id).await.unwrap(), model.event(id), "event {id}");
-        }
-    }
-    for question in &case.questions {
-        compare_pages(history, &conversations, &people, (&entries, question)).await;
-    }
+    // Together, for a store may be far away.
+    let ids = conversations.iter().map(|conversation| compare_ids(history, *conversation, &entries));
+    join_all(ids).await;
+    let pages = case.questions.iter().map(|question| {
+        let what = (entries.as_slice(), question);
+        compare_pages(history, &conversations, &people, what)
+    });
+    join_all(pages).await;
+}
+
+async fn compare_ids(history: &dyn History, conversation: ConversationId, entries: &[Entry]) {
+    let model = Model::of(conversation, entries);
+    let ids = entries.iter().filter_map(id_of).map(async |id| {
+        assert_eq!(history.message(conversation, id).await.unwrap(), model.message(id), "message {id}");
+        assert_eq!(history.event(conversation, id).await.unwrap(), model.event(id), "event {id}");
+    });
+    join_all(ids).await;
 }
 
 async fn compare_tails(history: &dyn History, conversations: &[ConversationId], entries: &[Entry]) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, btree_map};
 
 use fjall::{OwnedWriteBatch, Slice};
-use types::{ConversationId, Entry, EventId, Position};
+use types::{ConversationId, Entry, Epoch, EventId, Position};
 
 use super::row::{Change, Row, TailRow};
 use super::store::{Store, View};
@@ -150,20 +150,27 @@ impl<'a, 'b> Stretch<'a, 'b> {
     /// Whether this very event is stored: then it has had its effect.
     fn is_stored(&self, entry: &Entry) -> Result<bool> {
         let Position { epoch, seq } = entry.position;
-        if self.stored.is_none_or(|tail| tail.position.seq < seq) {
-            return Ok(false);
-        }
+        let Some(tail) = self.stored.filter(|tail| tail.position.seq >= seq) else { return Ok(false) };
         for place in [Place::message(seq), Place::other(seq)] {
             let Some(row) = self.batch.stored.get(Table::Events, &self.number.event(place))? else { continue };
             let stored = Row::decode(&row)?.epoch;
             if stored == epoch {
                 return Ok(true);
             }
-            let conversation = self.conversation;
-            let why = format!("event {seq} of {conversation} comes from log {epoch}, but is stored from log {stored}");
-            return Err(Error::Damaged(why));
+            return Err(self.of_another_log(entry.position, stored));
         }
-        Ok(false)
+        // An event that comes late is stored, but not from another log: its places mean something else.
+        if tail.position.epoch == epoch {
+            Ok(false)
+        } else {
+            Err(self.of_another_log(entry.position, tail.position.epoch))
+        }
+    }
+
+    fn of_another_log(&self, Position { epoch, seq }: Position, stored: Epoch) -> Error {
+        let (conversation, end) = (self.conversation, self.stored.map_or(0, |tail| tail.position.seq));
+        let why = format!("event {seq} of {conversation} comes from log {epoch}");
+        Error::Damaged(format!("{why}, but up to {end} it is stored from log {stored}"))
     }
 
     /// Nothing may be left out, but what the log no longer has cannot be waited for.

@@ -7,7 +7,7 @@ use scylla::client::execution_profile::{ExecutionProfile, ExecutionProfileHandle
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::deserialize::row::DeserializeRow;
-use scylla::errors::{BadQuery, DbError, ExecutionError, PrepareError, RequestAttemptError};
+use scylla::errors::{BadQuery, ExecutionError, PrepareError, RequestAttemptError};
 use scylla::frame::types::Consistency;
 use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
@@ -28,7 +28,7 @@ const SPECULATE_AFTER: Duration = Duration::from_millis(100);
 const SPECULATIVE_READS: usize = 1;
 /// Rows that are fetched at a time.
 const ROWS_AT_ONCE: i32 = 256;
-/// How long finding the server and its nodes may take.
+/// How long finding the server and its nodes may take, however many are away.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
 
 /// A session with the server. The driver keeps connections to all nodes, and renews them by itself.
@@ -133,14 +133,12 @@ fn profile(server: &CqlServer) -> ExecutionProfile {
         .build()
 }
 
-/// What a failed request means: nearly always that it may succeed later.
+/// What a failed request means: nearly always that it may succeed later, also when the server says that there is no
+/// such table, for an operator can bring it back.
 pub(super) fn execution_error(error: ExecutionError) -> Error {
     match &error {
         ExecutionError::BadQuery(BadQuery::SerializationError(_))
-        | ExecutionError::LastAttemptError(
-            RequestAttemptError::CqlResultParseError(_)
-            | RequestAttemptError::DbError(DbError::SyntaxError | DbError::Invalid, _),
-        ) => Error::Damaged(error.to_string()),
+        | ExecutionError::LastAttemptError(RequestAttemptError::CqlResultParseError(_)) => damaged(error),
         _ => Error::Unavailable(error.to_string()),
     }
 }

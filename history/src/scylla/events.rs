@@ -1,12 +1,13 @@
 //! The table of events: see `migrations/scylla/history/`.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::try_join;
 use scylla::DeserializeRow;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlTimestamp;
-use std::ops::Range;
 use types::{ConversationId, Entry, Epoch, Position, Timestamp};
 
 use super::connection::Connection;
@@ -152,7 +153,7 @@ impl Events {
             let values = (key, bucket.0, class as i8, stamp::number(after), stamp::number(last), rows(limit));
             self.connection.rows::<EntryRow>(&self.entries, values)
         };
-        let (messages, others) = futures_util::future::try_join(class(Class::Message), class(Class::Other)).await?;
+        let (messages, others) = try_join(class(Class::Message), class(Class::Other)).await?;
         let read = |row: EntryRow| row.read(partition.conversation).transpose();
         let mut entries = messages.into_iter().chain(others).filter_map(read).collect::<Result<Vec<_>>>()?;
         entries.sort_by_key(|entry| entry.position.seq);
@@ -172,15 +173,13 @@ impl Events {
     /// The logs that the events at these places come from, where there are any; at most [`ROWS_NAMED`].
     pub(super) async fn epochs(&self, partition: Partition<'_>, seqs: &[u64]) -> Result<Vec<(u64, Epoch)>> {
         let numbers: Vec<i64> = seqs.iter().map(|seq| stamp::number(*seq)).collect();
-        let mut epochs = Vec::with_capacity(seqs.len());
-        for class in Class::ALL {
+        let class = |class: Class| {
             let values = (partition.key, partition.bucket.0, class as i8, &numbers);
-            for (seq, number) in self.connection.rows::<(i64, Option<i64>)>(&self.epochs, values).await? {
-                let Some(number) = number else { continue };
-                epochs.push((stamp::seq(seq)?, epoch(number)?));
-            }
-        }
-        Ok(epochs)
+            self.connection.rows::<(i64, Option<i64>)>(&self.epochs, values)
+        };
+        let (messages, others) = try_join(class(Class::Message), class(Class::Other)).await?;
+        let stored = messages.into_iter().chain(others).filter_map(|(seq, number)| Some((seq, number?)));
+        stored.map(|(seq, number)| Ok((stamp::seq(seq)?, epoch(number)?))).collect()
     }
 }
 

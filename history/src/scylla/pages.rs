@@ -16,7 +16,7 @@ use crate::{Message, Order, Page, Result};
 /// Reads of pages.
 pub(super) struct Pages {
     connection: Arc<Connection>,
-    pub(super) events: Events,
+    pub(super) events: Arc<Events>,
     buckets: Buckets,
     sent_newest: PreparedStatement,
     sent_oldest: PreparedStatement,
@@ -28,10 +28,10 @@ const SENT_OLDEST: &str = "SELECT seq FROM sent \
     WHERE conversation = ? AND bucket = ? AND sender = ? AND seq >= ? AND seq < ? ORDER BY sender DESC, seq ASC LIMIT ?";
 
 impl Pages {
-    pub(super) async fn prepare(connection: &Arc<Connection>) -> Result<Self> {
+    pub(super) async fn prepare(connection: &Arc<Connection>, events: Arc<Events>) -> Result<Self> {
         Ok(Self {
             connection: Arc::clone(connection),
-            events: Events::prepare(connection).await?,
+            events,
             buckets: Buckets::prepare(connection).await?,
             sent_newest: connection.prepare_read(SENT_NEWEST).await?,
             sent_oldest: connection.prepare_read(SENT_OLDEST).await?,
@@ -100,13 +100,9 @@ impl PageReader<'_> {
                 return Ok(messages);
             }
             let reads = wave.into_iter().map(|bucket| self.read_bucket(bucket, left));
-            for message in try_join_all(reads).await?.into_iter().flatten().take(left) {
-                if page.since.is_some_and(|since| message.created_at < since) {
-                    // Newest first: all that follow are older still.
-                    return Ok(messages);
-                }
-                messages.push(message);
-            }
+            let read = try_join_all(reads).await?.into_iter().flatten().take(left);
+            // Newest first, whatever follows one that is too old is older still.
+            messages.extend(read.take_while(|message| page.since.is_none_or(|since| message.created_at >= since)));
         }
     }
 

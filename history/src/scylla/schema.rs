@@ -18,11 +18,11 @@ use types::{EventId, Region};
 use super::connection::{self, Connection, execution_error};
 use crate::{CqlServer, Error, Result};
 
-/// The files, in order: the first one leads from version 0 to 1.
-const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/scylla/history/0001_first.cql")];
+/// The version that this program makes and needs.
+pub(super) const VERSION: i32 = 1;
 
-/// The version after all of them.
-pub(super) const VERSION: i32 = MIGRATIONS.len() as i32;
+/// The files, in order: the first one leads from version 0 to 1.
+const MIGRATIONS: [&str; VERSION as usize] = [include_str!("../../../migrations/scylla/history/0001_first.cql")];
 
 /// How long the lease holds without being renewed, in seconds. One statement must not take longer.
 const LEASE_SECONDS: i32 = 60;
@@ -57,7 +57,6 @@ pub(super) async fn check(connection: &Connection, server: &CqlServer) -> Result
 pub(super) async fn migrate(connection: &Connection, server: &CqlServer) -> Result<()> {
     let migration = Migration::new(connection)?;
     migration.make_version_table(server).await?;
-    choose(connection, &server.keyspace).await?;
     migration.acquire().await?;
     let outcome = migration.run().await;
     // When this fails the lease runs out by itself.
@@ -128,17 +127,16 @@ impl<'a> Migration<'a> {
         Ok(Self { connection, holder: EventId::generate(Region::default()).to_string(), node })
     }
 
-    /// Makes the keyspace and the table that holds version and lease.
+    /// Makes the keyspace and the table that holds version and lease. What is there is asked for all the same: while
+    /// another one makes it, it can be seen before it can be used.
     async fn make_version_table(&self, server: &CqlServer) -> Result<()> {
-        let keyspace = &server.keyspace;
-        if !exists(self.connection, keyspace, None).await? {
-            self.change_schema(&create_keyspace(server)?).await?;
+        let made = self.change_schema(&create_keyspace(server)?).await;
+        // Whoever made it for us may not have let us make any.
+        if made.is_err() && !exists(self.connection, &server.keyspace, None).await? {
+            return made;
         }
-        if !exists(self.connection, keyspace, Some("schema_version")).await? {
-            choose(self.connection, keyspace).await?;
-            self.change_schema(MAKE_VERSION_TABLE).await?;
-        }
-        Ok(())
+        choose(self.connection, &server.keyspace).await?;
+        self.change_schema(MAKE_VERSION_TABLE).await
     }
 
     /// Waits until nobody else migrates.
@@ -201,7 +199,10 @@ impl<'a> Migration<'a> {
         statement.set_is_idempotent(true);
         statement.set_request_timeout(Some(STATEMENT_PATIENCE));
         statement.set_load_balancing_policy(Some(Arc::clone(&self.node)));
-        self.connection.session.query_unpaged(statement, ()).await.map(drop).map_err(execution_error)
+        self.connection.session.query_unpaged(statement, ()).await.map_err(execution_error)?;
+        // The driver waits only when something has changed: it may have been another one who changed it.
+        let agreed = self.connection.session.await_schema_agreement().await;
+        agreed.map(drop).map_err(|error| Error::Unavailable(error.to_string()))
     }
 }
 

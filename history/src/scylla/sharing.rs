@@ -96,3 +96,48 @@ impl<K: Eq + Hash, V> Drop for Reader<K, V> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use futures_util::future::join_all;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_asks_while_a_read_is_under_way_shares_the_next_one() {
+        let sharing = Arc::new(Sharing::<u8, u32>::default());
+        let (begun, may_end) = (Arc::new(AtomicU32::new(0)), Arc::new(Semaphore::new(0)));
+        let ask = || {
+            let (begun, may_end) = (Arc::clone(&begun), Arc::clone(&may_end));
+            sharing.read(7, move |_| {
+                let (number, may_end) = (begun.fetch_add(1, Ordering::SeqCst) + 1, Arc::clone(&may_end));
+                async move {
+                    may_end.acquire().await.map(tokio::sync::SemaphorePermit::forget).unwrap();
+                    Ok(number)
+                }
+            })
+        };
+        let (first, others) = (ask(), async {
+            while begun.load(Ordering::SeqCst) == 0 {
+                tokio::task::yield_now().await;
+            }
+            let others = join_all((0..50).map(|_| ask()));
+            futures_util::future::join(others, async { may_end.add_permits(2) }).await.0
+        });
+        let (first, others) = futures_util::future::join(first, others).await;
+        assert_eq!(first.unwrap(), 1);
+        assert!(others.into_iter().all(|answer| answer.unwrap() == 2));
+        assert!(sharing.waiting.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_read_that_breaks_leaves_nobody_waiting() {
+        let sharing = Arc::new(Sharing::<u8, u32>::default());
+        let broken = sharing.read(7, |_| async { panic!("on purpose") }).await;
+        assert!(matches!(broken, Err(Error::Unavailable(_))), "{broken:?}");
+        assert_eq!(sharing.read(7, |_| async { Ok(5) }).await.unwrap(), 5);
+    }
+}

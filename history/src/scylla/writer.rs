@@ -35,6 +35,7 @@ pub(super) struct Writer {
     tails: Arc<Tails>,
     ids: Arc<Ids>,
     peers: Arc<Peers>,
+    events: Arc<Events>,
     event: PreparedStatement,
     sent: PreparedStatement,
     id: PreparedStatement,
@@ -69,12 +70,14 @@ impl Writer {
         tails: Arc<Tails>,
         ids: Arc<Ids>,
         peers: Arc<Peers>,
+        events: Arc<Events>,
     ) -> Result<Self> {
         Ok(Self {
             connection: Arc::clone(connection),
             tails,
             ids,
             peers,
+            events,
             event: connection.prepare_write(WRITE_EVENT).await?,
             sent: connection.prepare_write(WRITE_SENT).await?,
             id: connection.prepare_write(WRITE_ID).await?,
@@ -87,23 +90,23 @@ impl Writer {
         })
     }
 
-    /// See [`crate::History::store`]. `events` reads what is stored already. What was begun and not ended, or failed in
+    /// See [`crate::History::store`]. What was begun and not ended, or failed in
     /// part, is done again by the next call with the same events.
-    pub(super) async fn store(&self, events: &Events, entries: &[Entry]) -> Result<()> {
+    pub(super) async fn store(&self, entries: &[Entry]) -> Result<()> {
         let mut entries: Vec<&Entry> = entries.iter().collect();
         entries.sort_by_key(|entry| (entry.conversation, entry.position.seq));
         entries.dedup_by_key(|entry| (entry.conversation, entry.position.seq));
         let stretches = entries
             .chunk_by(|one, next| one.conversation == next.conversation)
             .filter_map(|entries| Some(Stretch { conversation: entries.first()?.conversation, entries }));
-        let stores: Vec<_> = stretches.map(|stretch| self.store_stretch(events, stretch)).collect();
+        let stores: Vec<_> = stretches.map(|stretch| self.store_stretch(stretch)).collect();
         stream::iter(stores).buffer_unordered(CONVERSATIONS_AT_ONCE).try_collect().await
     }
 
-    async fn store_stretch(&self, events: &Events, stretch: Stretch<'_>) -> Result<()> {
+    async fn store_stretch(&self, stretch: Stretch<'_>) -> Result<()> {
         let conversation = stretch.conversation;
         let tail = self.tail(stretch).await?;
-        let new = stretch.unstored(events, tail.as_ref()).await?;
+        let new = stretch.unstored(&self.events, tail.as_ref()).await?;
         if new.is_empty() {
             return Ok(());
         }

@@ -78,7 +78,8 @@ async fn work(log: Arc<dyn Log>, shard: u16, handled: Handled) {
 
 /// A conversation of each shard.
 fn conversations() -> Vec<ConversationId> {
-    let of_shard = |shard| std::iter::repeat_with(|| group().into()).find(|one: &ConversationId| one.shard(SHARDS) == shard);
+    let of_shard =
+        |shard| std::iter::repeat_with(|| group().into()).find(|one: &ConversationId| one.shard(SHARDS) == shard);
     (0..SHARDS).filter_map(of_shard).collect()
 }
 
@@ -115,7 +116,9 @@ fn share_and_take_over(end: impl FnOnce(Process) -> Handled, patience: Duration)
     appended.extend(runtime.block_on(append_until(&log, "each process has half", || other.shards().len() == 2)));
     // Both go on, and neither reads what the other does.
     let before = one.handled.lock().clone();
-    appended.extend(runtime.block_on(append_until(&log, "the first goes on", || one.handled.lock().len() > before.len() + 20)));
+    appended.extend(
+        runtime.block_on(append_until(&log, "the first goes on", || one.handled.lock().len() > before.len() + 20)),
+    );
     let new: HashSet<u16> = one.handled.lock().difference(&before).map(|(shard, _)| *shard).collect();
     assert!(new.len() <= 2 && new.is_disjoint(&other.shards()), "{new:?} and {:?}", other.shards());
 
