@@ -232,6 +232,10 @@ impl Log for PlainLog {
         Ok(conversations.iter().map(head).collect())
     }
 
+    async fn ends(&self) -> log::Result<Vec<u64>> {
+        Ok(vec![self.entries.iter().map(|entry| entry.position.seq).max().unwrap_or(0)])
+    }
+
     async fn read(&self, conversation: ConversationId, after: u64, limit: usize) -> log::Result<Vec<Entry>> {
         let entries = self.entries.iter().filter(|entry| entry.conversation == conversation);
         Ok(entries.filter(|entry| entry.position.seq > after).take(limit).cloned().collect())

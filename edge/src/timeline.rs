@@ -153,7 +153,7 @@ impl Timeline {
         Ok(found)
     }
 
-    /// Where the log ends: what is stored later has a later place.
+    /// Where the log ends, as this process was last told: what is stored later has a later place.
     pub(crate) async fn end(&self) -> Result<Vector, ApiError> {
         let seqs = self.ingest().await?.iter().map(|lag| lag.acked_seq + lag.events).collect();
         Ok(Vector { epoch: self.log.layout().epoch, seqs })
@@ -162,10 +162,10 @@ impl Timeline {
     /// Waits, at most `patience`, until history has everything that is in the log now; gives whether it has. For what
     /// only history knows, such as who wrote to a user for the first time.
     pub(crate) async fn settle(&self, patience: Duration) -> Result<bool, ApiError> {
-        let (end, began) = (self.end().await?, Instant::now());
+        let (ends, began) = (self.log.ends().await?, Instant::now());
         loop {
             let lags = self.ingest().await?;
-            if lags.iter().zip(&end.seqs).all(|(lag, end)| lag.events == 0 || lag.acked_seq >= *end) {
+            if lags.iter().zip(&ends).all(|(lag, end)| lag.events == 0 || lag.acked_seq >= *end) {
                 return Ok(true);
             }
             if began.elapsed() >= patience {

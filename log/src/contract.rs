@@ -33,6 +33,7 @@ macro_rules! suite {
                 repetitions_handed_over_without_waiting_are_stored_once
                 a_receipt_that_nobody_awaits_does_not_take_the_event_back
                 an_event_is_in_the_next_read_once_its_receipt_resolved
+                ends_are_those_of_the_shards
                 heads_are_answered_in_the_order_of_the_question
                 pages_of_a_conversation_make_the_whole
                 closing_stores_what_was_handed_over_and_refuses_more

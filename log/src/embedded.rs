@@ -211,6 +211,10 @@ impl Log for Embedded {
         self.running.shard.heads(conversations).await
     }
 
+    async fn ends(&self) -> Result<Vec<u64>> {
+        Ok(vec![self.running.shard.tail.last_seq(); usize::from(self.layout.shards)])
+    }
+
     async fn read(&self, conversation: ConversationId, after_seq: u64, limit: usize) -> Result<Vec<Entry>> {
         self.running.shard.read(conversation, after_seq, limit).await
     }

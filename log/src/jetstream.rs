@@ -195,6 +195,10 @@ impl Log for JetStream {
         self.reading.heads(conversations).await
     }
 
+    async fn ends(&self) -> Result<Vec<u64>> {
+        self.reading.ends().await
+    }
+
     async fn read(&self, conversation: ConversationId, after_seq: u64, limit: usize) -> Result<Vec<Entry>> {
         self.reading.read(conversation, after_seq, limit).await
     }

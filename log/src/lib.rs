@@ -235,6 +235,10 @@ pub trait Log: Send + Sync + 'static {
     /// append whose receipt has resolved, whichever process appended. Answers come in the order of the question.
     async fn heads(&self, conversations: &[ConversationId]) -> Result<Vec<Option<Head>>>;
 
+    /// The last `seq` of each shard, 0 where nothing was ever stored. Never behind an append whose receipt has
+    /// resolved, whichever process appended, and the lag that is asked for afterwards counts up to there.
+    async fn ends(&self) -> Result<Vec<u64>>;
+
     /// The conversation's events with a greater `seq` than `after_seq`, oldest first, at most `limit`; fewer
     /// only when there are no more. Never behind an append whose receipt has resolved. Events that have left
     /// the log are missing: the first one's `prev` then tells.
@@ -264,7 +268,7 @@ pub trait Log: Send + Sync + 'static {
     /// Forgets what `fetch` gave and nobody acknowledged, so that the next `fetch` gives it again.
     async fn resume(&self, consumer: Consumer) -> Result<()>;
 
-    /// How far the consumer is behind.
+    /// How far the consumer is behind, as this process was last told: cheap, and never ahead of the truth.
     async fn lag(&self, consumer: Consumer) -> Result<Lag>;
 
     /// Lets what was handed over become durable, then refuses more. For a graceful end.

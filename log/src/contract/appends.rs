@@ -207,6 +207,18 @@ pub(crate) async fn an_event_is_in_the_next_read_once_its_receipt_resolved(open:
     }
 }
 
+pub(crate) async fn ends_are_those_of_the_shards(open: &Open) {
+    let log = open().await;
+    let mut ends = vec![0; usize::from(log.layout().shards)];
+    assert_eq!(log.ends().await.unwrap(), ends);
+    for _ in 0..20 {
+        let conversation = ConversationId::Group(group());
+        let seq = append(&*log, event(conversation)).await.position.seq;
+        ends[usize::from(conversation.shard(log.layout().shards))] = seq;
+        assert_eq!(log.ends().await.unwrap(), ends);
+    }
+}
+
 pub(crate) async fn heads_are_answered_in_the_order_of_the_question(open: &Open) {
     let log = open().await;
     let conversations: Vec<ConversationId> = (0..100).map(|_| group().into()).collect();

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, Message};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -48,6 +48,25 @@ pub(super) struct Table {
     pub(super) leases: HashMap<u16, (Option<String>, u64)>,
 }
 
+impl Table {
+    /// Adds an entry of the bucket. Whatever is none is passed over.
+    fn add(&mut self, message: &Message) -> Option<()> {
+        let found = message.headers.as_ref()?;
+        let (subject, revision) = (headers::text(found, headers::SUBJECT)?, headers::number(found, headers::SEQUENCE)?);
+        let is_there = headers::text(found, OPERATION).is_none();
+        let owner = String::from_utf8_lossy(&message.payload).into_owned();
+        let mut key = subject.rsplit('.');
+        match (key.next()?, key.nth(1)?) {
+            (_, "member") if is_there => self.members.push(owner),
+            (shard, "lease") => {
+                self.leases.insert(shard.parse().ok()?, (is_there.then_some(owner), revision));
+            }
+            _ => {}
+        }
+        Some(())
+    }
+}
+
 #[derive(Deserialize)]
 struct Written {
     #[serde(default)]
@@ -69,25 +88,8 @@ impl Leases {
         // The server gives no more than so many.
         let Batch { messages, .. } = self.reading.direct_from(&names.readers_stream(), &question, 1_024).await?;
         let mut table = Table::default();
-        for message in messages {
-            let Some(found) = &message.headers else { continue };
-            let (Some(subject), Some(revision)) =
-                (headers::text(found, headers::SUBJECT), headers::number(found, headers::SEQUENCE))
-            else {
-                continue;
-            };
-            let is_there = headers::text(found, OPERATION).is_none();
-            let owner = String::from_utf8_lossy(&message.payload).into_owned();
-            let mut key = subject.rsplit('.');
-            match (key.next(), key.nth(1)) {
-                (Some(_), Some("member")) if is_there => table.members.push(owner),
-                (Some(shard), Some("lease")) => {
-                    if let Ok(shard) = shard.parse() {
-                        table.leases.insert(shard, (is_there.then_some(owner), revision));
-                    }
-                }
-                _ => {}
-            }
+        for message in &messages {
+            table.add(message);
         }
         Ok(table)
     }
@@ -141,6 +143,6 @@ fn lease_key(group: &str, shard: u16) -> String {
 }
 
 /// Whether a change of the bucket says that something was given back.
-pub(super) fn is_given_back(message: &async_nats::Message) -> bool {
+pub(super) fn is_given_back(message: &Message) -> bool {
     message.headers.as_ref().and_then(|found| headers::text(found, OPERATION)) == Some(DELETED)
 }

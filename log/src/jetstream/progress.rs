@@ -123,17 +123,20 @@ impl Progress {
             let mut shards: Vec<u16> = known.iter().map(|consumer| consumer.shard).collect();
             shards.sort_unstable();
             shards.dedup();
-            for shard in shards {
-                if let Err(error) = self.ask_shard(shard).await {
-                    tracing::debug!(shard, %error, "it is not known how far the log is");
-                }
-            }
-            for consumer in known {
-                if let Err(error) = self.ask(consumer).await {
-                    tracing::debug!(?consumer, %error, "it is not known how far a consumer is");
-                }
+            if let Err(error) = self.ask_all(&shards, &known).await {
+                tracing::debug!(%error, "it is not known how far everybody is");
             }
         }
+    }
+
+    async fn ask_all(&self, shards: &[u16], known: &[Consumer]) -> Result<()> {
+        for shard in shards {
+            self.ask_shard(*shard).await?;
+        }
+        for consumer in known {
+            self.ask(*consumer).await?;
+        }
+        Ok(())
     }
 
     /// Asks where a shard begins and ends.

@@ -190,23 +190,31 @@ impl Reading {
         }
         for some in conversations.chunks(BATCH) {
             let mut asked = some.to_vec();
-            while !asked.is_empty() {
-                let subjects: Vec<String> = asked.iter().map(|asked| self.names.events_of(*asked)).collect();
-                let question = json!({ "multi_last": subjects, "up_to_seq": until });
-                let Batch { messages, is_whole } = self.direct(shard, &question, asked.len()).await?;
-                let before = known.len();
-                for message in messages {
-                    let entry = self.entry(message, 0)?;
-                    known.insert(entry.conversation, entry.position.seq);
-                }
-                if is_whole || known.len() == before {
-                    break;
-                }
-                // They were too large to come all at once.
+            // When they are too large they do not all come at once.
+            while !asked.is_empty() && !self.ask_last_of(shard, &asked, until, &mut known).await? {
                 asked.retain(|conversation| !known.contains_key(conversation));
             }
         }
         Ok(known)
+    }
+
+    /// Adds to `known` what an answer tells of those asked for. Whether that is all there is.
+    async fn ask_last_of(
+        &self,
+        shard: u16,
+        asked: &[ConversationId],
+        until: u64,
+        known: &mut HashMap<ConversationId, u64>,
+    ) -> Result<bool> {
+        let subjects: Vec<String> = asked.iter().map(|asked| self.names.events_of(*asked)).collect();
+        let question = json!({ "multi_last": subjects, "up_to_seq": until });
+        let Batch { messages, is_whole } = self.direct(shard, &question, asked.len()).await?;
+        let is_all = is_whole || messages.is_empty();
+        for message in messages {
+            let entry = self.entry(message, 0)?;
+            known.insert(entry.conversation, entry.position.seq);
+        }
+        Ok(is_all)
     }
 
     /// Finds out `prev` of these events of one shard, which are in order and lack none of their conversations' between
@@ -259,13 +267,12 @@ impl Reading {
                 return Err(Error::Unavailable(format!("{stream} does not answer")));
             };
             match message.status {
-                None => {
+                // A question for one message is answered by it alone.
+                None if messages.len() + 1 == most => {
                     messages.push(message);
-                    // A question for one message is answered by it alone.
-                    if messages.len() == most {
-                        return Ok(Batch { messages, is_whole: true });
-                    }
+                    return Ok(Batch { messages, is_whole: true });
                 }
+                None => messages.push(message),
                 // The end of the batch.
                 Some(status) if status.as_u16() == 204 => {
                     let pending = message.headers.as_ref().and_then(|found| headers::number(found, headers::PENDING));

@@ -86,5 +86,6 @@ mod keeps_the_contract {
 }
 
 mod faults;
+mod processes;
 mod settings;
 mod sharing;

@@ -81,6 +81,10 @@ impl Log for FaultyLog {
         self.log.heads(conversations).await
     }
 
+    async fn ends(&self) -> Result<Vec<u64>> {
+        self.log.ends().await
+    }
+
     async fn read(&self, conversation: ConversationId, after_seq: u64, limit: usize) -> Result<Vec<Entry>> {
         self.log.read(conversation, after_seq, limit).await
     }

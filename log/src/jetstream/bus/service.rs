@@ -120,16 +120,8 @@ impl Serving {
                 Ok(()) => break,
                 Err(error) => tracing::warn!(service = self.about.service, %error, "a service has lost its connection"),
             }
-            link = loop {
-                tokio::select! {
-                    () = self.about.stop.cancelled() => return,
-                    () = self.sender.closed() => return,
-                    () = sleep(PAUSE) => attempt += 1,
-                }
-                if let Ok(link) = self.connect(attempt).await {
-                    break link;
-                }
-            };
+            let Some(again) = self.connect_again(&mut attempt).await else { return };
+            link = again;
         }
         wire::unsubscribe(&mut self.out, REQUESTS);
         wire::ping(&mut self.out);
@@ -139,6 +131,20 @@ impl Serving {
         };
         if !matches!(timeout(LEAVING, leaving).await, Ok(Ok(()))) {
             tracing::debug!(service = self.about.service, "a service has not left in order");
+        }
+    }
+
+    /// Connects until that succeeds; `None` when it is to end.
+    async fn connect_again(&mut self, attempt: &mut usize) -> Option<Link> {
+        loop {
+            tokio::select! {
+                () = self.about.stop.cancelled() => return None,
+                () = self.sender.closed() => return None,
+                () = sleep(PAUSE) => *attempt += 1,
+            }
+            if let Ok(link) = self.connect(*attempt).await {
+                return Some(link);
+            }
         }
     }
 

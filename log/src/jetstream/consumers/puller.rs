@@ -75,16 +75,15 @@ impl Puller {
     pub(super) async fn run(self) {
         let mut is_failing = false;
         loop {
-            match self.follow().await {
-                Ok(()) => is_failing = false,
-                Err(error) => {
-                    if !std::mem::replace(&mut is_failing, true) {
-                        let Consumer { group, shard } = self.consumer;
-                        tracing::warn!(group, shard, %error, "events do not come from the log; trying again");
-                    }
-                    sleep(PAUSE).await;
-                }
+            let Err(error) = self.follow().await else {
+                is_failing = false;
+                continue;
+            };
+            if !std::mem::replace(&mut is_failing, true) {
+                let Consumer { group, shard } = self.consumer;
+                tracing::warn!(group, shard, %error, "events do not come from the log; trying again");
             }
+            sleep(PAUSE).await;
         }
     }
 

@@ -55,23 +55,24 @@ impl Outlet {
 
     /// Waits for deliveries and moves up to `limit` of them to the end of `batch`. Cancel-safe.
     pub(super) async fn take(&self, batch: &mut Vec<Delivery>, limit: usize) -> Result<()> {
-        loop {
-            {
-                let mut queue = self.queue.lock();
-                let count = limit.min(queue.deliveries.len());
-                if count > 0 {
-                    let before = batch.len();
-                    batch.extend(queue.deliveries.drain(..count));
-                    queue.bytes -= batch[before..].iter().map(bytes).sum::<usize>();
-                    self.taken.notify_one();
-                    return Ok(());
-                }
-                if queue.is_closed {
-                    return Err(closed());
-                }
-            }
+        while !self.take_now(batch, limit)? {
             self.arrived.notified().await;
         }
+        Ok(())
+    }
+
+    /// Whether there was anything.
+    fn take_now(&self, batch: &mut Vec<Delivery>, limit: usize) -> Result<bool> {
+        let mut queue = self.queue.lock();
+        let count = limit.min(queue.deliveries.len());
+        if count == 0 {
+            return if queue.is_closed { Err(closed()) } else { Ok(false) };
+        }
+        let before = batch.len();
+        batch.extend(queue.deliveries.drain(..count));
+        queue.bytes -= batch[before..].iter().map(bytes).sum::<usize>();
+        self.taken.notify_one();
+        Ok(true)
     }
 
     /// Nothing more will come.

@@ -41,6 +41,8 @@ const CONFIRMING: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between two attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// A connection that held for so long was a good one.
+const STEADY: Duration = Duration::from_secs(10);
 /// The subscription to which answers come.
 const ANSWERS: u64 = 1;
 
@@ -114,27 +116,22 @@ impl Pump {
         loop {
             let server = self.address.servers[attempt % self.address.servers.len()].clone();
             attempt += 1;
-            let error = match Link::open(&server, &self.address, "rookery feed").await {
-                Ok(mut link) => {
-                    let began = Instant::now();
-                    let ended = self.follow_link(&mut link).await;
-                    if began.elapsed() > LONGEST_PAUSE {
-                        pause = FIRST_PAUSE;
-                    }
-                    ended
-                }
-                Err(error) => Err(error),
-            };
-            if let Err(error) = error {
+            let began = Instant::now();
+            if let Err(error) = self.connect_and_follow(&server).await {
                 tracing::warn!(%error, "a feed has lost its connection");
             }
             self.outlet.push(&mut self.batch);
+            if began.elapsed() > STEADY {
+                pause = FIRST_PAUSE;
+            }
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    async fn follow_link(&mut self, link: &mut Link) -> Result<()> {
+    async fn connect_and_follow(&mut self, server: &str) -> Result<()> {
+        let mut opened = Link::open(server, &self.address, "rookery feed").await?;
+        let link = &mut opened;
         self.begin(link).await?;
         let (mut tick, mut ticks) = (Instant::now() + TICK, 0);
         let mut heard = Instant::now();
@@ -195,17 +192,21 @@ impl Pump {
             match change {
                 Change::Unsubscribe => self.unsubscribe(topic),
                 Change::Subscribe(waiting) => {
-                    if self.topics.add(topic, self.next_number) {
-                        subscribe(&mut self.out, &self.reading.names, topic, self.next_number);
-                        self.next_number += 1;
-                        self.moments.listen(topic);
-                    }
+                    self.subscribe(topic);
                     subscribed.push((topic, waiting));
                 }
             }
         }
         if !subscribed.is_empty() {
             self.ask_round(link, subscribed);
+        }
+    }
+
+    fn subscribe(&mut self, topic: Topic) {
+        if self.topics.add(topic, self.next_number) {
+            subscribe(&mut self.out, &self.reading.names, topic, self.next_number);
+            self.next_number += 1;
+            self.moments.listen(topic);
         }
     }
 

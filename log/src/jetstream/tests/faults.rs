@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
 use servers::{Home, Nats, NatsCluster, NatsOptions};
 use tempfile::TempDir;
 use types::{ConversationId, Entry, EventId};
@@ -167,7 +166,6 @@ async fn consumers_go_on_when_the_server_was_killed() {
     let mut nats = Nats::start(&home, folder.path(), NatsOptions::default()).unwrap();
     let made = std::mem::ManuallyDrop::new(Made::on(nats.url(), 1));
     let log = made.open().await;
-    let consumer = Consumer { group: "ingest", shard: 0 };
     let conversation = group();
     let mut stored = Vec::new();
     let mut handled: Vec<u64> = Vec::new();
@@ -178,17 +176,7 @@ async fn consumers_go_on_when_the_server_was_killed() {
         let began = Instant::now();
         while handled.last() != stored.last() {
             assert!(began.elapsed() < Duration::from_secs(20), "{} of {}", handled.len(), stored.len());
-            let Ok(entries) = soon(log.fetch(consumer, 20)).await else {
-                log.resume(consumer).await.unwrap();
-                continue;
-            };
-            let last = entries.last().unwrap().position.seq;
-            if log.ack(consumer, last).await.is_ok() {
-                handled.extend(entries.iter().map(|entry| entry.position.seq));
-                assert!(entries.windows(2).all(|pair| pair[1].prev == pair[0].position.seq));
-            } else {
-                log.resume(consumer).await.unwrap();
-            }
+            handle(&log, &mut handled).await;
         }
         if round < 2 {
             nats.kill().unwrap();
@@ -201,6 +189,24 @@ async fn consumers_go_on_when_the_server_was_killed() {
     handled.dedup();
     assert_eq!(handled, stored);
     log.close().await;
+}
+
+/// Handles some events as a worker does, which begins anew after every failure.
+async fn handle(log: &Arc<dyn Log>, handled: &mut Vec<u64>) {
+    let consumer = Consumer { group: "ingest", shard: 0 };
+    let outcome: Result<Vec<Entry>, Error> = async {
+        let entries = soon(log.fetch(consumer, 20)).await?;
+        log.ack(consumer, entries.last().unwrap().position.seq).await?;
+        Ok(entries)
+    }
+    .await;
+    match outcome {
+        Ok(entries) => {
+            assert!(entries.windows(2).all(|pair| pair[1].prev == pair[0].position.seq));
+            handled.extend(entries.iter().map(|entry| entry.position.seq));
+        }
+        Err(_) => log.resume(consumer).await.unwrap(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

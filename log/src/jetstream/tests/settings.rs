@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
+use crate::Error;
 use crate::jetstream::names::Names;
 use crate::jetstream::{Options, migrate, open};
-use crate::{Error, Log};
 
 use super::Made;
 
