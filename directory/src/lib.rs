@@ -155,7 +155,7 @@ pub async fn open(config: &Config, data_dir: &Path) -> Result<Arc<dyn Directory>
     let directory = match config {
         Config::Sqlite { path } => sql::Sql::Sqlite(sqlite::open(&data_dir.join(path)).await?),
         Config::Postgres { url, replica_url, max_connections } => {
-            sql::Sql::Postgres(postgres::open(url, replica_url.as_ref(), *max_connections).await?)
+            sql::Sql::Postgres(Box::new(postgres::open(url, replica_url.as_ref(), *max_connections).await?))
         }
     };
     Ok(Arc::new(directory))

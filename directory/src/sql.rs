@@ -93,7 +93,7 @@ pub(crate) fn schema_error(error: &MigrateError) -> Error {
 /// A directory in SQL.
 pub(crate) enum Sql {
     Sqlite(sqlite::Store),
-    Postgres(postgres::Store),
+    Postgres(Box<postgres::Store>),
 }
 
 /// A connection for one question.

@@ -5,6 +5,7 @@ mod auth;
 mod conversations;
 mod documents;
 mod harness;
+mod lagging;
 mod limits;
 mod malformed;
 mod members;

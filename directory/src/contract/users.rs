@@ -108,6 +108,7 @@ pub(crate) async fn a_user_is_found_by_user_name_and_by_email_in_any_case(direct
         assert_eq!(found.password_hash, "$argon2id$Ada");
     }
     assert!(directory.credentials("").await.unwrap().is_none());
+    assert!(directory.credentials("ada\0").await.unwrap().is_none());
     assert!(directory.credentials("ad").await.unwrap().is_none());
 }
 
@@ -133,6 +134,7 @@ pub(crate) async fn a_search_finds_beginnings_of_names_and_nothing_else(director
         ("_", vec![]),
         ("ada_l", vec![]),
         ("x", vec![]),
+        ("ad\0", vec![]),
         ("", vec!["ada.l", "bob", "carl_x", "dada", "eve"]),
     ] {
         assert_eq!(names(&directory.search_users(query, None, 10).await.unwrap()), expected, "{query}");

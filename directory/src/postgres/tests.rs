@@ -144,9 +144,7 @@ async fn a_command_whose_connection_breaks_is_carried_out_once_when_it_is_sent_a
         let sent = directory.execute(command);
         // Broken at another moment of each command.
         let breaking = async {
-            for _ in 0..number % 10 {
-                tokio::task::yield_now().await;
-            }
+            a_moment(number % 10).await;
             sqlx::query(DROP_SESSIONS).execute(&mut db).await.unwrap();
         };
         let (mut done, ()) = tokio::join!(sent, breaking);
@@ -160,6 +158,13 @@ async fn a_command_whose_connection_breaks_is_carried_out_once_when_it_is_sent_a
     assert!(failed > 0, "no connection broke");
     assert_eq!(directory.groups_of(owner).await.unwrap().len(), commands.len());
     assert_eq!(directory.outbox(1_000).await.unwrap().len(), commands.len());
+}
+
+/// Lets others go on so many times.
+async fn a_moment(turns: usize) {
+    for _ in 0..turns {
+        tokio::task::yield_now().await;
+    }
 }
 
 const SEIZE: &str = "LOCK TABLE users IN ACCESS EXCLUSIVE MODE";

@@ -45,9 +45,16 @@ pub(crate) fn config() -> Config {
 
 /// Stores in a folder of their own.
 pub(crate) async fn seams(data: &TempDir) -> Seams {
+    seams_over(data, |directory| directory).await
+}
+
+/// How a test lays a double over the directory.
+type Lay = fn(Arc<dyn Directory>) -> Arc<dyn Directory>;
+
+async fn seams_over(data: &TempDir, lay: Lay) -> Seams {
     let region = Region::default();
     let log = ::log::open(&::log::Config::default(), data.path(), region).await.unwrap();
-    let directory = directory::open(&directory::Config::default(), data.path()).await.unwrap();
+    let directory = lay(directory::open(&directory::Config::default(), data.path()).await.unwrap());
     tokio::spawn(serve_directory(Arc::clone(&log), Arc::clone(&directory)));
     Seams {
         history: history::open(&history::Config::default(), data.path()).await.unwrap(),
@@ -138,6 +145,17 @@ impl App {
     pub(crate) async fn start_with(config: Config) -> Self {
         let data = tempfile::tempdir().unwrap();
         let seams = seams(&data).await;
+        Self::open(config, seams, data).await
+    }
+
+    /// With something laid over the directory.
+    pub(crate) async fn start_over(lay: Lay) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let seams = seams_over(&data, lay).await;
+        Self::open(config(), seams, data).await
+    }
+
+    async fn open(config: Config, seams: Seams, data: TempDir) -> Self {
         let edge = Edge::open(config, seams, data.path(), CancellationToken::new()).await.unwrap();
         let router = router::router(Arc::clone(&edge)).unwrap();
         Self { edge, router, ingested: tokio::sync::Mutex::default(), _data: data }

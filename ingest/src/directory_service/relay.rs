@@ -189,6 +189,9 @@ impl Relay {
 
     /// Brings rows over that may be stored in any order: those that the log takes, though it fails on others.
     async fn bring_over(&self, rows: &[OutboxRow]) -> Result<()> {
+        // Before the events, so that whoever reads because of one sees what it tells of.
+        let version = self.seams.directory.version().await?;
+        super::announce(&*self.seams.log, version).await;
         let found = if self.is_fresh { BTreeMap::new() } else { trace::find(&self.seams, rows).await? };
         let Ok(stored) = tokio::time::timeout(STORE_WAIT, self.store(rows, &found)).await else {
             return Err(log::Error::Unavailable(format!("nothing was stored in {STORE_WAIT:?}")).into());
@@ -216,8 +219,6 @@ impl Relay {
 
     /// Tells of rows that are stored and takes them out of the outbox.
     async fn settle(&self, rows: &[OutboxRow], stored: Vec<log::Result<u64>>) -> Result<()> {
-        let version = self.seams.directory.version().await?;
-        super::announce(&*self.seams.log, version).await;
         let mut over = Vec::with_capacity(rows.len());
         let mut failure = None;
         for (row, stored) in rows.iter().zip(stored) {

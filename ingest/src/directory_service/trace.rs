@@ -199,7 +199,7 @@ mod tests {
         let days = |days: u64| Duration::from_secs(days * 24 * 3600);
         let (stored, lost) = (row(days(30)), row(days(30)));
         let entry = types::Entry { payload: stored.payload.clone(), ..last };
-        history.store(&[entry.clone()]).await.unwrap();
+        history.store(std::slice::from_ref(&entry)).await.unwrap();
         let seams = Seams { log, history, directory };
         let found = find(&seams, &[stored.clone(), lost, row(days(0))]).await.unwrap();
         assert_eq!(found, BTreeMap::from([(stored.id, entry.position.seq)]));

@@ -40,7 +40,7 @@ impl Pair {
         let replica = primary.replica(folder.path()).await;
         let service = database.open().await;
         let edge = open(&database.url(), Some(&url_on(&replica, &database)), 4).await.unwrap();
-        let pair = Self { primary, replica, database, edge: Arc::new(Sql::Postgres(edge)), service, folder };
+        let pair = Self { primary, replica, database, edge: Arc::new(Sql::Postgres(Box::new(edge))), service, folder };
         pair.until_replica_is_read().await;
         pair
     }

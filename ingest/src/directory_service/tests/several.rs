@@ -86,11 +86,7 @@ impl Several {
         let mut asking = JoinSet::new();
         for command in commands {
             let stores = self.stores.clone();
-            asking.spawn(async move {
-                while stores.ask(&command).await == Answer::Unavailable {
-                    tokio::task::yield_now().await;
-                }
-            });
+            asking.spawn(async move { ask_until_done(&stores, &command).await });
         }
         asking.join_all().await;
     }
@@ -112,6 +108,19 @@ impl Several {
     }
 }
 
+async fn ask_until_done(stores: &Stores, command: &Command) {
+    while stores.ask(command).await == Answer::Unavailable {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Lets others go on so many times.
+async fn a_moment(turns: usize) {
+    for _ in 0..turns {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whichever_process_is_asked_the_events_are_in_the_log_before_the_answer() {
     let several = Several::new(2).await;
@@ -126,6 +135,29 @@ async fn whichever_process_is_asked_the_events_are_in_the_log_before_the_answer(
     }
     // Nobody waits for anybody's next look.
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    several.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn edges_know_the_version_of_a_change_before_they_hear_of_it() {
+    let several = Several::new(1).await;
+    let [ada, bob] = several.stores.register().await;
+    let mut feed = several.stores.feed(&[Topic::Directory]).await;
+    let (_, command) = create(ada, &[bob]);
+    let before = several.stores.directory.version().await.unwrap();
+    let Answer::Done { version, .. } = several.stores.ask(&command).await else { panic!("it was not carried out") };
+    assert!(before < version && version <= several.stores.directory.version().await.unwrap());
+    let (mut known, mut heard) = (false, 0);
+    while heard < 2 {
+        match notices(&mut feed, 1).await.remove(0).1 {
+            Notice::DirectoryChanged { version } => known |= version > before.0,
+            Notice::MemberAdded { .. } => {
+                assert!(known, "a change was told before its version");
+                heard += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
     several.end().await;
 }
 
@@ -163,9 +195,7 @@ async fn when_the_process_that_relays_is_killed_another_goes_on_and_nothing_is_t
         // The oldest one relays. It dies at another moment of each round.
         let relaying = several.services.remove(0);
         let killing = async {
-            for _ in 0..round * 40 {
-                tokio::task::yield_now().await;
-            }
+            a_moment(round * 40).await;
             relaying.task.abort();
             Instant::now()
         };
