@@ -57,9 +57,9 @@ pub fn config(data: &Path) -> Config {
     config
 }
 
-/// Two edges and a process of each other role.
+/// Two edges and a process of each other role, which is there before them.
 fn split_roles() -> Vec<BTreeSet<Role>> {
-    [Role::Edge, Role::Edge, Role::Ingest, Role::Analytics].map(|role| [role].into()).into()
+    [Role::Ingest, Role::Analytics, Role::Edge, Role::Edge].map(|role| [role].into()).into()
 }
 
 impl Cluster {

@@ -15,6 +15,11 @@ use crate::{Error, Result};
 
 /// How often a request that was handed back is sent again.
 const ATTEMPTS: usize = 5;
+/// How long nobody may serve before a request is given up: the last of a service's processes may be about to be
+/// replaced. Nobody has seen the request then, so it can be sent again.
+const NOBODY: Duration = Duration::from_secs(2);
+/// How often is looked whether somebody serves.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// What the service says of an error.
 const ERROR_CODE: &str = "Nats-Service-Error-Code";
 /// The same in words.
@@ -26,15 +31,20 @@ const NO_ANSWER: usize = 500;
 
 /// See [`crate::Log::request`].
 pub(super) async fn request(client: &Client, subject: &str, payload: Bytes, patience: Duration) -> Result<Bytes> {
-    let ends = Instant::now() + patience;
-    for _ in 0..ATTEMPTS {
+    let (began, mut attempts) = (Instant::now(), 0);
+    while attempts < ATTEMPTS {
         let request = async_nats::Request::new().payload(payload.clone()).timeout(None);
-        let asked = tokio::time::timeout_at(ends, client.send_request(subject.to_owned(), request)).await;
-        let answer = asked.map_err(|_| unavailable("the service does not answer in time"))?;
-        let answer = answer.map_err(|error| match error.kind() {
-            RequestErrorKind::NoResponders => unavailable("nobody serves this"),
-            _ => unavailable(error),
-        })?;
+        let asked = tokio::time::timeout_at(began + patience, client.send_request(subject.to_owned(), request)).await;
+        let answer = match asked.map_err(|_| unavailable("the service does not answer in time"))? {
+            Ok(answer) => answer,
+            Err(error) if error.kind() != RequestErrorKind::NoResponders => return Err(unavailable(error)),
+            Err(_) if began.elapsed() >= NOBODY.min(patience) => return Err(unavailable("nobody serves this")),
+            Err(_) => {
+                tokio::time::sleep(LOOK_EVERY).await;
+                continue;
+            }
+        };
+        attempts += 1;
         match answer.headers.as_ref().and_then(error_code) {
             None => return Ok(answer.payload),
             Some(GONE) => {}
