@@ -106,9 +106,13 @@ pub(crate) async fn migrate(options: &Options) -> Result<()> {
         retention: options.retention,
         duplicate_window: options.duplicate_window,
     };
-    let context = async_nats::jetstream::new(connection.client.clone());
+    let mut context = async_nats::jetstream::new(connection.client.clone());
+    context.set_timeout(MAKING);
     streams::migrate(&context, &names, settings).await
 }
+
+/// How long a server may take to make or change a stream: three busy servers choose a leader for each.
+const MAKING: Duration = Duration::from_secs(30);
 
 /// Opens the log that `options` name.
 pub(crate) async fn open(options: Options) -> Result<Arc<dyn Log>> {

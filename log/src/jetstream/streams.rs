@@ -29,7 +29,9 @@ const WHOLE_KEY: &str = "rookery_whole";
 /// Room for headers and subject in a message.
 const ENVELOPE_BYTES: usize = 16 * 1024;
 /// How often another process may make the first stream before us.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 100;
+/// How long apart.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What an operator may choose.
 #[derive(Clone, Copy, Debug)]
@@ -140,6 +142,8 @@ async fn first_marks(context: &Context, names: &Names, settings: Settings) -> Re
         }
         let marks = Marks { version: VERSION, shards: names.shards, epoch: new_epoch(names), is_whole: false };
         make(context, config(names, 0, settings, marks)).await?;
+        // Another server of several may not yet know of it.
+        tokio::time::sleep(PAUSE).await;
     }
     Err(unavailable("the first stream of the log cannot be made"))
 }

@@ -9,7 +9,7 @@ use testkit::eventually;
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::load::{Load, RECOVERY};
+use crate::load::{Load, RECOVERY, new_id};
 use crate::world::World;
 
 /// How long what was killed stays down, so that others notice.
@@ -108,17 +108,20 @@ async fn kill_server(server: &mut Server) {
     block_in_place(|| server.restart()).expect("it starts again");
 }
 
-/// No message can be stored: each gets a clear refusal, and none an ack.
+/// No message can be stored: each gets a clear refusal, and none an ack. Sent again later, with the same id, it is there
+/// once, though a refused one may have been stored after all.
 async fn stop_log(world: &mut World, load: &Load, stopped_for: Duration) {
     for server in &mut world.servers.nats.servers {
         block_in_place(|| server.stop()).expect("it stops");
     }
     let began = Instant::now();
-    let path = format!("/v1/conversations/{}/messages", load.conversations[0]);
+    let conversation = &load.conversations[0];
+    let path = format!("/v1/conversations/{conversation}/messages");
+    let bodies = [0, 1].map(|_| json!({"id": new_id(), "text": "into the void"}));
     while began.elapsed() < stopped_for {
-        for (number, user) in load.users.iter().take(2).enumerate() {
-            let client = load.edges.client(user, number);
-            let answer = timeout(REFUSAL, client.post(&path, json!({"text": "into the void"}))).await;
+        for (user, body) in bodies.iter().enumerate() {
+            let client = load.edges.client(&load.users[user], user);
+            let answer = timeout(REFUSAL, client.post(&path, body.clone())).await;
             let answer = answer.expect("a refusal comes in time");
             assert_eq!((answer.status, answer.headers.contains_key("retry-after")), (503, true), "{}", answer.text);
         }
@@ -133,6 +136,9 @@ async fn stop_log(world: &mut World, load: &Load, stopped_for: Duration) {
         });
         world.servers.nats.wait_until_ready().expect("they find a leader");
     });
+    for (user, body) in bodies.iter().enumerate() {
+        load.insist(user, conversation, body).await;
+    }
 }
 
 /// Users stay connected and chat on, and an acked message is in the very next read at the other edge.

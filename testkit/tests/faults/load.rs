@@ -97,6 +97,10 @@ impl Ledger {
     }
 }
 
+pub(crate) fn new_id() -> String {
+    EventId::generate(Region::default()).to_string()
+}
+
 /// Clients under way.
 pub(crate) struct Load {
     pub(crate) ledger: Arc<Ledger>,
@@ -166,6 +170,11 @@ impl Load {
         began.elapsed()
     }
 
+    /// Sends a message of a user again until it is acked.
+    pub(crate) async fn insist(&self, user: usize, conversation: &str, body: &Value) {
+        timeout(RECOVERY, self.sender(user).insist(conversation, body, user)).await.expect("it is taken at last");
+    }
+
     /// Ends the sending; every message that was begun is acked by then.
     pub(crate) async fn stop_sending(&mut self) {
         self.sending.cancel();
@@ -213,11 +222,15 @@ impl Sender {
         }
     }
 
-    /// Sends a message, to one edge and the other, until it is acked. Gives its place.
+    /// Sends a new message. Gives its place.
     async fn send(&self, conversation: &str, first_edge: usize) -> u64 {
-        let id = EventId::generate(Region::default()).to_string();
         let text = format!("message {}", self.ledger.sent.fetch_add(1, Ordering::Relaxed));
-        let body = json!({"id": id, "text": text});
+        self.insist(conversation, &json!({"id": new_id(), "text": text}), first_edge).await
+    }
+
+    /// Sends a message, to one edge and the other, until it is acked. Gives its place.
+    async fn insist(&self, conversation: &str, body: &Value, first_edge: usize) -> u64 {
+        let id = body["id"].as_str().expect("a message has an id");
         let path = format!("/v1/conversations/{conversation}/messages");
         let mut edge = first_edge;
         loop {
@@ -225,10 +238,10 @@ impl Sender {
             let answer = timeout(ANSWER_WAIT, client.post(&path, body.clone())).await;
             match answer.as_ref().map_or(0, |answer| answer.status) {
                 200 | 201 => {
-                    let body = answer.expect("it has a status").body;
-                    let seq = body["seq"].as_u64().expect("a message has a seq");
-                    assert_eq!(body["id"], id.as_str());
-                    self.ledger.ack(conversation, &id, seq);
+                    let message = answer.expect("it has a status").body;
+                    let seq = message["seq"].as_u64().expect("a message has a seq");
+                    assert_eq!(message["id"], id);
+                    self.ledger.ack(conversation, id, seq);
                     return seq;
                 }
                 503 => {
