@@ -214,6 +214,21 @@ mod tests {
     }
 
     #[test]
+    fn analytics_may_stand_in_clickhouse_and_its_password_is_never_printed() {
+        let file = "[analytics]\ntype = 'clickhouse'\nurl = 'http://a:8123'\nranges = { servers = ['nats://b:4222'] }";
+        let mut over: Table = file.parse().unwrap();
+        let password = variables(&[("ROOKERY__ANALYTICS__PASSWORD", "tell nobody")]).unwrap();
+        merge(&mut over, password);
+        let config = effective(over).unwrap();
+        let analytics::Config::Clickhouse { database, password, ranges, .. } = &config.analytics else {
+            panic!("{config:?}")
+        };
+        assert_eq!((database.as_str(), ranges.name.as_str(), ranges.replicas), ("rookery", "rookery-analytics", 1));
+        assert_eq!(password.as_ref().unwrap().expose(), "tell nobody");
+        assert!(!config.to_toml().contains("tell nobody") && !format!("{config:?}").contains("tell nobody"));
+    }
+
+    #[test]
     fn an_unknown_key_is_an_error() {
         let error = effective("[log]\nretention_huors = 7".parse().unwrap()).unwrap_err();
         assert!(error.to_string().contains("retention_huors"), "{error}");

@@ -5,7 +5,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use testkit::Process;
+use serde_json::json;
+use testkit::{Process, eventually};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_rookery");
 
@@ -49,6 +50,45 @@ async fn a_graceful_end_tells_clients_where_to_resume() {
     assert!(close["reason"].as_str().unwrap().contains("resume"), "{close}");
     drop(socket);
     assert!(ended.await.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_are_reconciled_with_history_by_a_command_that_fails_when_they_differ() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let process = Process::start(PROGRAM, &data).await;
+    let ada = process.client().register("ada").await;
+    let conversation = ada.create_group("one", &[]).await;
+    for text in ["hi", "there"] {
+        let path = format!("/v1/conversations/{conversation}/messages");
+        ada.post(&path, json!({ "text": text })).await.expect(201);
+    }
+    eventually("both are counted", || async {
+        let ranking = ada.get("/v1/analytics/top-users").await.expect(200);
+        (ranking["items"][0]["messages"] == 2).then_some(())
+    })
+    .await;
+    assert!(process.terminate().await.success());
+
+    let until = ["reconcile", "--end", "9999-01-01T00:00:00Z"];
+    let equal = run(&data, &until);
+    assert!(equal.status.success(), "{}", text(&equal.stderr));
+    assert!(text(&equal.stdout).contains("compared 2 messages of 1 users in 1 conversations"), "{equal:?}");
+
+    let analytics = analytics::open(&analytics::Config::default(), &data).await.unwrap();
+    let group: types::GroupId = conversation.parse().unwrap();
+    let sender = types::UserId::generate(types::Region::default());
+    let (shard, at) = (0, types::Timestamp::now());
+    let after_seq = analytics.recorded_seq(shard).await.unwrap();
+    let fact = analytics::Fact { seq: after_seq + 1, at, region: sender.region(), conversation: group.into(), sender };
+    let range = analytics::Range { shard, after_seq, through_seq: after_seq + 1, facts: &[fact] };
+    analytics.record(range).await.unwrap();
+    drop(analytics);
+    let differs = run(&data, &until);
+    assert_eq!(differs.status.code(), Some(1));
+    assert!(text(&differs.stdout).contains(&format!("conversation {conversation}: 3 counted, 2 in history")));
+    assert!(text(&differs.stdout).contains(&format!("user {sender}: 1 counted, 0 in history")));
+    assert!(text(&differs.stderr).contains("2 numbers differ"));
 }
 
 #[test]
