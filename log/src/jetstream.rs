@@ -128,7 +128,8 @@ impl JetStream {
         let epoch = streams::check(&context, &names).await?;
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
         let mailbox = Mailbox::open(&connection.client, end.clone()).await?;
-        let reading = Arc::new(Reading::new(connection.client.clone(), Arc::clone(&names), epoch, mailbox));
+        let reading =
+            Arc::new(Reading::new(connection.client.clone(), Arc::clone(&names), epoch, mailbox, options.replicas));
         let moments = Arc::new(Moments::new(names.shards));
         moments.start(&reading, &end);
         let appends = Appends::open(&connection, &reading, &moments, &end).await?;

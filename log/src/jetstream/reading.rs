@@ -31,6 +31,8 @@ const QUESTIONS: usize = 64;
 const LAGGING: Duration = Duration::from_secs(3);
 /// The pause before a lagging replica is asked again.
 const PAUSE: Duration = Duration::from_millis(10);
+/// How many answers that there is nothing are believed.
+const OPINIONS: usize = 3;
 /// The error code for a message that does not exist.
 const NO_MESSAGE: u64 = 10_037;
 
@@ -40,6 +42,7 @@ pub(super) struct Reading {
     pub(super) names: Arc<Names>,
     pub(super) epoch: Epoch,
     mailbox: Mailbox,
+    replicas: u8,
     /// The last `seq` of each shard that this process knows of.
     ends: Vec<AtomicU64>,
 }
@@ -74,9 +77,9 @@ pub(super) struct Refusal {
 }
 
 impl Reading {
-    pub(super) fn new(client: Client, names: Arc<Names>, epoch: Epoch, mailbox: Mailbox) -> Self {
+    pub(super) fn new(client: Client, names: Arc<Names>, epoch: Epoch, mailbox: Mailbox, replicas: u8) -> Self {
         let ends = (0..names.shards).map(|_| AtomicU64::new(0)).collect();
-        Self { client, names, epoch, mailbox, ends }
+        Self { client, names, epoch, mailbox, replicas, ends }
     }
 
     /// Notes that there is something at `seq`.
@@ -208,7 +211,16 @@ impl Reading {
     ) -> Result<bool> {
         let subjects: Vec<String> = asked.iter().map(|asked| self.names.events_of(*asked)).collect();
         let question = json!({ "multi_last": subjects, "up_to_seq": until });
-        let Batch { messages, is_whole } = self.direct(shard, &question, asked.len()).await?;
+        let mut attempts = 0;
+        let Batch { messages, is_whole } = loop {
+            let batch = self.direct(shard, &question, asked.len()).await?;
+            attempts += 1;
+            // A replica that has not come to `until` yet says that there is nothing, as one does that has it all.
+            if !batch.messages.is_empty() || self.replicas == 1 || attempts == OPINIONS {
+                break batch;
+            }
+            sleep(PAUSE).await;
+        };
         let is_all = is_whole || messages.is_empty();
         for message in messages {
             let entry = self.entry(message, 0)?;

@@ -46,7 +46,7 @@ impl Scene {
         let event = Event { id, sender: self.user, body: Body::Message(Content::default()) };
         let position = Position { epoch: Epoch::new(1), seq };
         let at = Timestamp::from_millis(minute * 60_000);
-        let entry = Entry { conversation, position, prev: 0, at, payload: event.encode() };
+        let entry = Entry { conversation, position, prev: 0, at, payload: event.encode(), trace: None };
         self.stores.seams.history.store(&[entry]).await.unwrap();
     }
 

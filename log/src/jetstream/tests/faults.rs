@@ -15,6 +15,12 @@ use crate::jetstream::Options;
 use crate::{Append, Consumer, Delivery, Error, Log, Topic};
 
 const WRITERS: usize = 8;
+/// A cluster takes several seconds to choose a leader anew, and may be asked to do so again before it has.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+async fn patiently<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
+}
 
 fn folder(name: &str) -> (Home, TempDir) {
     let home = Home::open().unwrap();
@@ -27,7 +33,7 @@ async fn write(log: Arc<dyn Log>, conversation: ConversationId, ends: Arc<Atomic
     let mut acked = Vec::new();
     while !ends.load(Ordering::Acquire) {
         let sent = event(conversation);
-        acked.push((sent.id, soon(insist(&log, sent)).await));
+        acked.push((sent.id, patiently(insist(&log, sent)).await));
     }
     acked
 }
@@ -54,7 +60,9 @@ async fn follow(log: &Arc<dyn Log>, conversation: ConversationId, until: Arc<Ato
     feed.topics().subscribe(Topic::Group(group)).await.unwrap();
     let mut seqs = Vec::new();
     loop {
-        for delivery in next_batch(&mut feed, 100).await {
+        let mut batch = Vec::new();
+        patiently(feed.next_batch(&mut batch, 100)).await.unwrap();
+        for delivery in batch {
             let Delivery::Event { entry, .. } = delivery else { panic!("{delivery:?}") };
             seqs.push(entry.position.seq);
             if until.load(Ordering::Acquire) && entry.payload == "last" {
@@ -93,7 +101,7 @@ async fn survive<T: Send + 'static>(log: Arc<dyn Log>, disturb: impl FnOnce() ->
     ends.store(true, Ordering::Release);
     for ((writer, follower), conversation) in writers.into_iter().zip(followers).zip(conversations) {
         let acked = writer.await.unwrap();
-        insist(&log, Append { payload: "last".into(), ..event(conversation) }).await;
+        patiently(insist(&log, Append { payload: "last".into(), ..event(conversation) })).await;
         let stored = read_all(&log, conversation).await;
         let seqs: HashMap<String, u64> = stored
             .iter()
@@ -219,6 +227,13 @@ async fn a_write_that_cannot_be_stored_is_refused_in_time() {
     append(&*log, event(conversation)).await;
     // Its connections stay open, and it says nothing.
     nats.pause().unwrap();
+    let stat = format!("/proc/{}/stat", nats.pid().unwrap());
+    let is_stopped = || std::fs::read_to_string(&stat).unwrap().contains(") T ");
+    let stopping = Instant::now();
+    while !is_stopped() {
+        assert!(stopping.elapsed() < PATIENCE, "it does not stop");
+        tokio::task::yield_now().await;
+    }
     let began = Instant::now();
     let receipt = log.append(event(conversation)).await.unwrap();
     assert!(matches!(soon(receipt).await, Err(Error::Unavailable(_))));
@@ -276,7 +291,7 @@ async fn leader(options: &Options) -> String {
         if let Some(leader) = leader {
             return leader;
         }
-        assert!(began.elapsed() < Duration::from_secs(20), "nobody leads");
+        assert!(began.elapsed() < PATIENCE, "nobody leads");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
