@@ -72,7 +72,7 @@ pub(crate) const CODES: [(&str, &str); 25] = [
     ("busy", "503: this edge has too much to do; try again"),
     ("not_ready", "503: this edge cannot serve now"),
     ("unavailable", "503: something cannot be stored or read now; try again with the same id"),
-    ("unknown_type", "on a WebSocket only: there is no such type of frame"),
+    ("unknown_type", "on live connections only: there is no such type of frame, or event"),
 ];
 
 impl ApiError {
@@ -175,6 +175,11 @@ impl ApiError {
     pub fn unavailable() -> Self {
         let detail = "it cannot be stored or read at the moment; try again with the same id";
         Self { retry_after_seconds: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail) }
+    }
+
+    /// On a live connection: there is no such event.
+    pub(crate) fn unknown_type(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "unknown_type", detail)
     }
 
     /// The stable name.

@@ -9,6 +9,7 @@
 //! | `resources` | REST, one file per resource |
 //! | `timeline`, `posting` | reading and writing messages |
 //! | `live`, `ws`, `hub`, `frame` | WebSocket, long-poll, resume, fan-out |
+//! | `socketio` | the same for clients that speak Socket.IO |
 //! | `auth`, `membership`, `limits` | who may, and how often |
 //! | `commands` | writes to the directory |
 //! | `operations`, `page` | health, metrics, documents, the built-in page |
@@ -33,6 +34,7 @@ mod posting;
 mod resources;
 mod router;
 mod server;
+mod socketio;
 mod timeline;
 mod validate;
 mod ws;

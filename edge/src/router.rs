@@ -14,7 +14,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::extract::{ClientAddress, bearer};
-use crate::{ApiError, Edge, Error, live, observe, operations, page, resources};
+use crate::{ApiError, Edge, Error, live, observe, operations, page, resources, socketio};
 
 /// How long a browser may remember what other origins may do.
 const CORS_MAX_AGE: Duration = Duration::from_secs(60 * 60);
@@ -27,10 +27,9 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Edge>> {
 /// The whole application.
 pub(crate) fn router(edge: Arc<Edge>) -> Result<Router, Error> {
     let (routes, _) = routes().split_for_parts();
-    let router = routes
-        .merge(page::router())
-        .fallback(async || ApiError::not_found())
-        .method_not_allowed_fallback(not_allowed)
+    let router =
+        routes.merge(page::router()).fallback(async || ApiError::not_found()).method_not_allowed_fallback(not_allowed);
+    let router = socketio::layer(router, &edge)
         .layer(middleware::from_fn_with_state(Arc::clone(&edge), admit))
         .layer(middleware::map_response(guard))
         .layer(CatchPanicLayer::custom(panicked));

@@ -4,10 +4,10 @@
 //! for each connection, idle or not. Ours keeps none: see [`decode`] and [`socket`].
 
 mod decode;
-mod job;
-mod reply;
-mod request;
-mod rewind;
+pub(crate) mod job;
+pub(crate) mod reply;
+pub(crate) mod request;
+pub(crate) mod rewind;
 mod socket;
 
 use std::sync::Arc;

@@ -112,7 +112,7 @@ pub(crate) async fn create(
 ) -> Result<(StatusCode, Answer<Conversation>), ApiError> {
     let (conversation, is_new) = match new {
         NewConversation { kind: Kind::Group, id, name: Some(name), members, user: None } => {
-            let (group, is_new) = create_group(&edge, &caller, id, name, members.unwrap_or_default()).await?;
+            let (group, is_new) = create_group(&edge, caller.user, id, (name, members.unwrap_or_default())).await?;
             (describe_one(&edge, caller.user, group.into()).await?, is_new)
         }
         NewConversation { kind: Kind::Direct, user: Some(user), id: None, name: None, members: None } => {
@@ -136,12 +136,12 @@ pub(crate) async fn create(
     Ok((if is_new { StatusCode::CREATED } else { StatusCode::OK }, Answer(conversation)))
 }
 
-async fn create_group(
+/// Makes a group with this name and these other members, unless the same was asked for before, and tells whether it is new.
+pub(crate) async fn create_group(
     edge: &Edge,
-    caller: &Caller,
+    owner: UserId,
     id: Option<GroupId>,
-    name: String,
-    users: Vec<UserId>,
+    (name, users): (String, Vec<UserId>),
 ) -> Result<(GroupId, bool), ApiError> {
     let region = edge.config.region.number;
     if let Some(id) = id.filter(|id| id.region() != region) {
@@ -152,7 +152,7 @@ async fn create_group(
     validate::name(&name, edge.config.limits.name_characters).map_err(|detail| ApiError::invalid("/name", detail))?;
     let members = members::distinct("/members", users)?;
     let group = id.unwrap_or_else(|| GroupId::generate(region));
-    let command = Command::CreateGroup { group, name, owner: caller.user, members, at: Timestamp::now() };
+    let command = Command::CreateGroup { group, name, owner, members, at: Timestamp::now() };
     let outcome = edge.commands.ask(&command).await?;
     let outcome = outcome.map_err(|refusal| members::unknown_users("/members", refusal))?;
     Ok((group, !outcome.repeated))

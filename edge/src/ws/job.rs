@@ -14,7 +14,7 @@ use crate::live::Live;
 use crate::posting::Draft;
 
 /// How something that was begun for a connection ended.
-pub(super) enum Done {
+pub(crate) enum Done {
     /// There is nothing to say.
     Quietly,
     /// With these frames.

@@ -67,7 +67,7 @@ pub(super) enum Reason {
 }
 
 /// The first frame of a connection.
-pub(super) fn hello(caller: &Caller, heartbeat_seconds: u64, position: &Vector) -> Bytes {
+pub(crate) fn hello(caller: &Caller, heartbeat_seconds: u64, position: &Vector) -> Bytes {
     frame::text_frame(|json| {
         json.extend_from_slice(br#"{"type":"hello","session":""#);
         frame::id(json, caller.session.into());

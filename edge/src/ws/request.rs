@@ -44,11 +44,28 @@ pub(super) enum Action {
 
 /// From where a client resumes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum From {
+pub(crate) enum From {
     /// From a position in each of these conversations.
     Positions(BTreeMap<ConversationId, Position>),
     /// From a place in all conversations.
     Place(Vector),
+}
+
+impl From {
+    /// Reads what a client says; gives what is wrong with it, for people.
+    pub(crate) fn read(
+        positions: Option<BTreeMap<ConversationId, Position>>,
+        position: Option<String>,
+    ) -> Result<Self, String> {
+        match (positions, position) {
+            (Some(positions), None) if !positions.is_empty() => Ok(Self::Positions(positions)),
+            (None, Some(position)) => {
+                let place = position.parse().map_err(|_| "`position` is not one of ours")?;
+                Ok(Self::Place(place))
+            }
+            _ => Err("a resume takes either `positions`, of one conversation at least, or `position`".into()),
+        }
+    }
 }
 
 /// A frame that was not understood.
@@ -158,17 +175,7 @@ impl Fields<'_> {
     }
 
     fn from(&mut self) -> Result<From, Fault> {
-        match (self.positions.take(), self.position.take()) {
-            (Some(positions), None) if !positions.is_empty() => Ok(From::Positions(positions)),
-            (None, Some(position)) => {
-                let place = position.parse().map_err(|_| ("malformed", "`position` is not one of ours".to_owned()))?;
-                Ok(From::Place(place))
-            }
-            _ => Err((
-                "malformed",
-                "`resume` takes either `positions`, of one conversation at least, or `position`".into(),
-            )),
-        }
+        From::read(self.positions.take(), self.position.take()).map_err(|detail| ("malformed", detail))
     }
 
     /// A field that this type of frame does not have.

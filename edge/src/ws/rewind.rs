@@ -37,7 +37,7 @@ struct Stopped {
 }
 
 /// Sends all that came after the client's positions, then says whether that is whole.
-pub(super) async fn resume(
+pub(crate) async fn resume(
     live: Arc<Live>,
     connection: Arc<Connection>,
     reference: Option<String>,
@@ -63,7 +63,7 @@ pub(super) async fn resume(
 }
 
 /// Joins a group that the user was added to while it was connected, or sees whether it may stay in one.
-pub(super) async fn join(live: Arc<Live>, connection: Arc<Connection>, join: Join) -> Done {
+pub(crate) async fn join(live: Arc<Live>, connection: Arc<Connection>, join: Join) -> Done {
     let Join { group, after_seq } = join;
     if is_in(&live, &connection, group) {
         return settle(&live, &connection, group).await;

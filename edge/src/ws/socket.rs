@@ -70,7 +70,7 @@ enum Phase {
 }
 
 /// A message that the log has not yet stored.
-pub(super) struct Unstored {
+pub(crate) struct Unstored {
     pub(super) reference: Option<String>,
     pub(super) conversation: ConversationId,
     pub(super) id: EventId,
