@@ -22,6 +22,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use socketioxide::extract::{SocketRef, TryData};
 use socketioxide::handler::ConnectHandler;
 use socketioxide::{ParserConfig, SocketIo};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::Edge;
 use handshake::Auth;
@@ -35,6 +37,9 @@ const BUFFERED_PACKETS: usize = 256;
 const READ_BYTES: usize = 1_024;
 /// How long a client may take to say who it is, in seconds.
 const CONNECT_SECONDS: u64 = 10;
+
+/// How long clients that poll have to fetch what was said last, once this edge ends.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Serves Socket.IO before the routes.
 pub(crate) fn layer(router: Router<Arc<Edge>>, edge: &Arc<Edge>) -> Router<Arc<Edge>> {
@@ -52,20 +57,27 @@ pub(crate) fn layer(router: Router<Arc<Edge>>, edge: &Arc<Edge>) -> Router<Arc<E
         .ws_read_buffer_size(READ_BYTES)
         .with_parser(ParserConfig::common().max_incoming_binary_buf_size(limits.frame_bytes).max_incoming_binaries(1))
         .build_layer();
-    let (admitting, beginning) = (Arc::clone(edge), Arc::clone(edge));
+    // The library's own tasks must not keep the edge and its stores: they outlive it by a moment.
+    let (admitting, beginning) = (Arc::downgrade(edge), Arc::downgrade(edge));
     let admit = move |socket: SocketRef, TryData(auth): TryData<Auth>| async move {
-        handshake::admit(&admitting, &socket, auth.ok()).await
+        handshake::admit(admitting.upgrade(), &socket, auth.ok()).await
     };
-    let begin = move |socket: SocketRef| session::begin(&beginning, &socket);
+    let begin = move |socket: SocketRef| {
+        if let Some(edge) = beginning.upgrade() {
+            session::begin(&edge, &socket);
+        }
+        std::future::ready(())
+    };
     io.ns("/", begin.with(admit));
-    tokio::spawn(end(Arc::clone(edge), io));
+    tokio::spawn(end(edge.shutdown.clone(), edge.live.tasks.clone(), io));
     router.layer(layer).layer(middleware::map_request(detach))
 }
 
 /// Ends the connections below, once the sessions on them have said goodbye.
-async fn end(edge: Arc<Edge>, io: SocketIo) {
-    edge.shutdown.cancelled().await;
-    edge.live.tasks.wait().await;
+async fn end(shutdown: CancellationToken, sessions: TaskTracker, io: SocketIo) {
+    shutdown.cancelled().await;
+    sessions.wait().await;
+    tokio::time::sleep(FAREWELL).await;
     io.close().await;
 }
 

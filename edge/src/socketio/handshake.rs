@@ -46,8 +46,10 @@ impl fmt::Display for Refused {
 }
 
 /// Lets a client in whose token is good, into the rooms of all its conversations.
-pub(super) async fn admit(edge: &Edge, socket: &SocketRef, auth: Option<Auth>) -> Result<(), Refused> {
-    let admitted = prepare(edge, auth).await.map_err(Refused)?;
+pub(super) async fn admit(edge: Option<Arc<Edge>>, socket: &SocketRef, auth: Option<Auth>) -> Result<(), Refused> {
+    // An edge that is gone takes nobody in.
+    let edge = edge.ok_or_else(|| Refused(ApiError::unavailable()))?;
+    let admitted = prepare(&edge, auth).await.map_err(Refused)?;
     socket.extensions.insert::<Ticket>(Arc::new(Mutex::new(Some(admitted))));
     Ok(())
 }

@@ -55,9 +55,9 @@ struct Session {
 }
 
 /// Begins the session of a client that was let in.
-pub(super) fn begin(edge: &Arc<Edge>, socket: &SocketRef) -> std::future::Ready<()> {
+pub(super) fn begin(edge: &Arc<Edge>, socket: &SocketRef) {
     let admitted = socket.extensions.remove::<Ticket>().and_then(|ticket| ticket.lock().take());
-    let Some(Admitted { presence, from }) = admitted else { return std::future::ready(()) };
+    let Some(Admitted { presence, from }) = admitted else { return };
     let user = presence.connection.user;
     let (sender, requests) = mpsc::channel(WAITING);
     let gone = CancellationToken::new();
@@ -77,7 +77,6 @@ pub(super) fn begin(edge: &Arc<Edge>, socket: &SocketRef) -> std::future::Ready<
     });
     let session = Session { edge: Arc::clone(edge), socket: socket.clone(), presence, gone };
     drop(edge.live.tasks.spawn(Box::pin(session.run(from, requests))));
-    std::future::ready(())
 }
 
 impl Session {
