@@ -132,6 +132,6 @@ fn build(root: &Path) -> Result<()> {
     eprintln!("building");
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--release", "--workspace", "--bins"]).args(["--example", "bare_appends"]);
-    cargo.args(["--example", "bare_publishes"]).current_dir(root);
+    cargo.args(["--example", "jetstream_appends"]).current_dir(root);
     shell::output(&mut cargo).map(drop)
 }

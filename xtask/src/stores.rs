@@ -6,12 +6,16 @@ use std::thread;
 
 use anyhow::{Result, bail};
 use servers::{
-    Cassandra, CassandraOptions, ClickHouse, ClickHouseOptions, Endpoints, Home, Names, Nats, NatsCluster, NatsOptions,
-    Postgres, SeaweedS3, Server, shell,
+    Cassandra, CassandraOptions, ClickHouse, ClickHouseOptions, CommitLog, Endpoints, Home, Names, Nats, NatsCluster,
+    NatsOptions, Postgres, SeaweedS3, Server, shell,
 };
 
 /// The shards of the log.
 const SHARDS: u16 = 8;
+
+/// Compiled as in production: a Cassandra that starts quickly is slow for good.
+const CASSANDRA: CassandraOptions =
+    CassandraOptions { heap_megabytes: 512, commit_log: CommitLog::Group, compile_fully: true };
 
 /// How many NATS servers keep the log.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,8 +73,7 @@ impl Stores {
     pub(crate) fn start(home: &Home, folder: &Path, log: LogServers) -> Result<Self> {
         thread::scope(|scope| {
             let nats = scope.spawn(|| Log::start(home, &folder.join("nats"), log));
-            let cassandra =
-                scope.spawn(|| Cassandra::start(home, &folder.join("cassandra"), CassandraOptions::default()));
+            let cassandra = scope.spawn(|| Cassandra::start(home, &folder.join("cassandra"), CASSANDRA));
             let clickhouse =
                 scope.spawn(|| ClickHouse::start(home, &folder.join("clickhouse"), ClickHouseOptions::default()));
             let s3 = scope.spawn(|| SeaweedS3::start(home, &folder.join("s3")));

@@ -32,7 +32,7 @@ pub(super) fn measure(bench: &mut Bench, table: &mut Table) -> Result<()> {
         settle(&system.processes())?;
         let store = match system {
             System::Rookery(_) => bare_appends(bench)?,
-            System::Cluster(cluster) => bare_publishes(bench, &cluster.log_urls())?,
+            System::Cluster(cluster) => bare_publishes(bench, &cluster.log_url())?,
             System::Peer(_) => return Ok(()),
         };
         bare.push(Kind::Rookery, store);
@@ -51,10 +51,13 @@ fn bare_appends(bench: &Bench) -> Result<f64> {
     shell::output(&mut append)?.trim().parse().context("appends/s")
 }
 
-/// Publishes into a stream of its own on the same servers, set up as the log's streams are, with the client library
-/// and nothing above it. Its process runs where the edge's clients do.
-fn bare_publishes(bench: &Bench, urls: &str) -> Result<f64> {
-    let mut publish = process::on_core(CLIENT_CORE, bench.root.join("target/release/examples/bare_publishes"));
-    publish.arg(urls).arg(SENDERS.to_string()).arg(bench.seconds.to_string());
-    shell::output(&mut publish)?.trim().parse().context("publishes/s")
+/// Publishes to a log of its own on the same servers with the client library alone. Its process runs where the edge's
+/// clients do.
+fn bare_publishes(bench: &Bench, url: &str) -> Result<f64> {
+    let mut publish = process::on_core(CLIENT_CORE, bench.root.join("target/release/examples/jetstream_appends"));
+    publish.arg(url).arg(SENDERS.to_string()).arg(bench.seconds.to_string());
+    let output = shell::output(&mut publish)?;
+    let bare = output.lines().find_map(|line| line.trim().strip_prefix("bare publishes:"));
+    let rate = bare.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    rate.with_context(|| format!("no rate of bare publishes:\n{output}"))
 }

@@ -54,9 +54,9 @@ impl Cluster {
         address.trim_start_matches("http://").parse().with_context(|| format!("{address} is no address"))
     }
 
-    /// The addresses of the log's servers.
-    pub(crate) fn log_urls(&self) -> String {
-        self.stores.nats.urls().join(",")
+    /// The address of the log's server.
+    pub(crate) fn log_url(&self) -> String {
+        self.stores.nats.urls().into_iter().next().unwrap_or_default()
     }
 
     /// The first process of each part, by the part's name, the edge first.
