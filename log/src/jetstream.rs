@@ -106,13 +106,21 @@ pub(crate) async fn migrate(options: &Options) -> Result<()> {
         retention: options.retention,
         duplicate_window: options.duplicate_window,
     };
-    let mut context = async_nats::jetstream::new(connection.client.clone());
-    context.set_timeout(MAKING);
-    streams::migrate(&context, &names, settings).await
+    let context = async_nats::jetstream::new(connection.client.clone());
+    let began = tokio::time::Instant::now();
+    loop {
+        match streams::migrate(&context, &names, settings).await {
+            Err(error @ Error::Unavailable(_)) if began.elapsed() < SETTLING => {
+                tracing::warn!(%error, "the log's streams were not made yet; trying again");
+            }
+            ended => return ended,
+        }
+    }
 }
 
-/// How long a server may take to make or change a stream: three busy servers choose a leader for each.
-const MAKING: Duration = Duration::from_secs(30);
+/// How long servers may take until they make streams: several that have just started leave questions unanswered while
+/// they find out who leads. Every step can be repeated.
+const SETTLING: Duration = Duration::from_secs(60);
 
 /// Opens the log that `options` name.
 pub(crate) async fn open(options: Options) -> Result<Arc<dyn Log>> {
