@@ -145,27 +145,86 @@ async fn nothing_acknowledged_is_lost_and_no_feed_has_a_hole_when_the_server_is_
     drop(nats);
 }
 
+/// Carries connections to a server, until it is cut.
+struct Relay {
+    port: u16,
+    server: String,
+    carrying: Option<tokio::task::JoinSet<()>>,
+}
+
+impl Relay {
+    async fn to(server: &str) -> Self {
+        let server = server.trim_start_matches("nats://").to_owned();
+        let mut relay = Self { port: 0, server, carrying: None };
+        relay.join().await;
+        relay
+    }
+
+    fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Carries again, on the same port.
+    async fn join(&mut self) {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", self.port)).await.unwrap();
+        self.port = listener.local_addr().unwrap().port();
+        let server = self.server.clone();
+        let mut carrying = tokio::task::JoinSet::new();
+        carrying.spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut server = tokio::net::TcpStream::connect(&server).await.unwrap();
+                connections.spawn(async move {
+                    tokio::io::copy_bidirectional(&mut client, &mut server).await.ok();
+                });
+            }
+        });
+        self.carrying = Some(carrying);
+    }
+
+    /// Breaks all connections and takes no more.
+    async fn cut(&mut self) {
+        if let Some(mut carrying) = self.carrying.take() {
+            carrying.shutdown().await;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_appended_while_a_feed_was_cut_off_comes_when_it_is_back_though_nothing_follows() {
-    let (home, folder) = folder("log-cut");
-    let mut nats = Nats::start(&home, folder.path(), NatsOptions::default()).unwrap();
-    let made = std::mem::ManuallyDrop::new(Made::on(nats.url(), 1));
-    let log = made.open().await;
-    let mut feed = log.feed().await.unwrap();
-    let (heard, other) = (group(), group());
-    feed.topics().subscribe(Topic::Group(heard)).await.unwrap();
-    let first = append(&*log, event(heard)).await.position.seq;
-    assert_eq!(soon_seqs(&mut feed, 1).await, [first]);
-    nats.kill().unwrap();
-    nats.restart().unwrap();
-    // Most likely before the feed has connected again: it takes a moment's pause first.
-    let mut stored = Vec::new();
-    for _ in 0..20 {
-        stored.push(insist(&log, event(heard)).await);
-        insist(&log, event(other)).await;
+    let made = Made::shared(2);
+    let there = made.open().await;
+    let mut relay = Relay::to(&made.options.servers[0]).await;
+    let options = Options { servers: vec![relay.url()], ..made.options.clone() };
+    let here = crate::jetstream::open(options).await.unwrap();
+    let mut feed = here.feed().await.unwrap();
+    let heard = [group(), group(), group()];
+    for group in heard {
+        feed.topics().subscribe(Topic::Group(group)).await.unwrap();
     }
-    assert_eq!(soon_seqs(&mut feed, 20).await, stored);
-    log.close().await;
+    let mut stored = HashMap::<ConversationId, Vec<u64>>::new();
+    for cut in 0..3 {
+        for number in 0..30 {
+            let conversation = heard[number % 3].into();
+            let seq = append(&*there, event(conversation)).await.position.seq;
+            stored.entry(conversation).or_default().push(seq);
+            append(&*there, event(group())).await;
+        }
+        // The first events come as they are stored, all others because the feed asks for them.
+        if cut > 0 {
+            relay.join().await;
+        }
+        let mut delivered = HashMap::<ConversationId, Vec<u64>>::new();
+        while delivered.values().map(Vec::len).sum::<usize>() < 30 {
+            for delivery in next_batch(&mut feed, 100).await {
+                let Delivery::Event { entry, .. } = delivery else { panic!("no event: {delivery:?}") };
+                delivered.entry(entry.conversation).or_default().push(entry.position.seq);
+            }
+        }
+        assert_eq!(delivered, std::mem::take(&mut stored));
+        relay.cut().await;
+    }
+    there.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -294,15 +353,4 @@ async fn leader(options: &Options) -> String {
         assert!(began.elapsed() < PATIENCE, "nobody leads");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-async fn soon_seqs(feed: &mut crate::Feed, count: usize) -> Vec<u64> {
-    let mut seqs = Vec::new();
-    while seqs.len() < count {
-        seqs.extend(next_batch(feed, 100).await.into_iter().map(|delivery| match delivery {
-            Delivery::Event { entry, .. } => entry.position.seq,
-            other => panic!("no event: {other:?}"),
-        }));
-    }
-    seqs
 }
