@@ -8,7 +8,7 @@ use async_nats::{Message, Subject, Subscriber};
 use futures_util::{FutureExt, StreamExt};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use types::{ConversationId, Entry, Position, Timestamp};
 
 use super::{Parts, Slot};
@@ -31,6 +31,8 @@ const HEARTBEAT: Duration = Duration::from_secs(4);
 const SILENCE: Duration = Duration::from_secs(10);
 /// Events that are looked at together.
 const CHUNK: usize = 500;
+/// How long it is waited for the next of them.
+const LINGER: Duration = Duration::from_millis(20);
 /// Conversations whose last event is remembered.
 const REMEMBERED: usize = 65_536;
 /// How long whoever was given events has before the server sends them again.
@@ -158,7 +160,8 @@ impl Puller {
                 }
                 Some(status) => follow.open = self.told(status.as_u16(), message.description, follow.open)?,
             }
-            next = if entries.len() < CHUNK { follow.answers.next().now_or_never().flatten() } else { None };
+            let last = entries.last().map_or(follow.last, |entry: &Entry| entry.position.seq);
+            next = if entries.len() < CHUNK { self.next_of_chunk(follow, last).await } else { None };
         }
         let mut entries = self.continued(entries, follow.last).await?;
         if follow.prevs.len() > REMEMBERED {
@@ -171,6 +174,18 @@ impl Puller {
         }
         self.slot.put(entries, replies);
         Ok(())
+    }
+
+    /// What has come already; and while more is known to be stored than has come, what comes within a moment, so that
+    /// whoever fetches is not given a batch in pieces.
+    async fn next_of_chunk(&self, follow: &mut Follow, last: u64) -> Option<Message> {
+        if let Some(next) = follow.answers.next().now_or_never() {
+            return next;
+        }
+        if follow.open == 0 || last >= self.parts.reading.known_end(self.consumer.shard) {
+            return None;
+        }
+        timeout(LINGER, follow.answers.next()).await.ok().flatten()
     }
 
     /// What the server says about a request: how many events it may still send.
