@@ -39,7 +39,8 @@ impl Plan {
     fn read() -> Self {
         let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
         let only = std::env::var("ROOKERY_FAULTS").unwrap_or_default();
-        let faults: Vec<Fault> = Fault::ALL.into_iter().filter(|fault| format!("{fault:?}").contains(&only)).collect();
+        let is_asked_for = |fault: &Fault| only.split(',').any(|part| format!("{fault:?}").contains(part));
+        let faults: Vec<Fault> = Fault::ALL.into_iter().filter(is_asked_for).collect();
         Self {
             rounds: number("ROOKERY_FAULT_ROUNDS").map_or(1, |rounds: u32| rounds as usize),
             stopped_for: Duration::from_secs(number("ROOKERY_FAULT_SECONDS").map_or(4, u64::from)),

@@ -3,6 +3,7 @@
 
 mod bench;
 mod cluster;
+mod faults;
 mod load;
 mod services;
 mod stores;
@@ -22,6 +23,8 @@ enum Task {
     Test,
     /// Rookery against Socket.IO with Postgres, in one run on one machine: a table in Markdown.
     Bench(bench::Options),
+    /// Rounds of every fault under load on a whole cluster: kills and stops, with a checker that knows every message.
+    Faults(faults::Options),
     /// Real servers on this machine: starts them and leaves them running, stops them, says how they are.
     #[command(subcommand)]
     Services(services::Action),
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Test => test::run(root()),
         Task::Bench(options) => bench::run(root(), &options),
+        Task::Faults(options) => faults::run(root(), &options),
         Task::Services(action) => services::run(&action),
         Task::Cluster(options) => cluster::run(root(), &options),
         Task::Load => load::run(),

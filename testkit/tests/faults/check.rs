@@ -106,7 +106,8 @@ async fn counts_equal(seams: &Seams, messages: &BTreeMap<String, u64>) {
     let filter = Filter { include_direct: true, ..Filter::default() };
     eventually("the counts equal history", || async {
         let ranked = seams.analytics.top_conversations(&filter, 0, PAGE).await.ok()?;
-        let counted: BTreeMap<String, u64> = ranked.iter().map(|row| (row.key.to_string(), row.messages)).collect();
+        let ours = ranked.iter().map(|row| (row.key.to_string(), row.messages));
+        let counted: BTreeMap<String, u64> = ours.filter(|(id, _)| messages.contains_key(id)).collect();
         for (conversation, counted) in &counted {
             let sent = messages.get(conversation).copied().unwrap_or_default();
             assert!(*counted <= sent, "{conversation} is counted {counted} times, {sent} were sent");
