@@ -45,7 +45,6 @@ pub async fn migrate(config: &Config) -> anyhow::Result<()> {
     tokio::try_join!(
         boxed(async { log::migrate(&config.log, data, region).await.context("the log does not migrate") }),
         boxed(async { directory::migrate(&config.directory, data).await.context("the directory does not migrate") }),
-        boxed(async { log::migrate(&config.log, data, region).await.context("the log does not migrate") }),
         boxed(async { history::migrate(&config.history, data).await.context("history does not migrate") }),
         boxed(async { analytics::migrate(&config.analytics, data).await.context("analytics does not migrate") }),
         boxed(async { blobs::migrate(&config.blobs, data).await.context("the blob store does not migrate") }),

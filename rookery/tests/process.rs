@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use serde_json::json;
 use testkit::{Process, eventually};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_rookery");
 
@@ -133,4 +134,26 @@ fn migrating_twice_is_no_harm() {
         let output = run(folder.path(), &["migrate"]);
         assert!(output.status.success(), "{}", text(&output.stderr));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_without_an_edge_answers_operators() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ingest = tokio::process::Command::new(PROGRAM)
+        .arg("--data")
+        .arg(folder.path().join("data"))
+        .arg("ingest")
+        .env("ROOKERY__OPERATIONS__LISTEN", "127.0.0.1:0")
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(ingest.stdout.take().unwrap()).lines();
+    let line = lines.next_line().await.unwrap().unwrap();
+    let address = line.split_once("http://").unwrap().1.split_once(": ").unwrap().0.to_owned();
+    let client = testkit::Client::new(address.parse().unwrap());
+    assert_eq!(client.get("/healthz").await.text, "ok\n");
+    assert_eq!(client.get("/readyz").await.text, "ready\n");
+    assert_eq!(client.get("/metrics").await.status, 200);
+    ingest.kill().await.unwrap();
 }

@@ -68,6 +68,22 @@ async fn the_readmes_commands_do_what_it_says() {
 }
 
 #[tokio::test]
+async fn the_clusters_configuration_is_one() {
+    let text = readme();
+    let toml = text.split_once("```toml\n").unwrap().1.split("```").next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rookery.toml");
+    std::fs::write(&file, toml).unwrap();
+    let mut config = Command::new(env!("CARGO_BIN_EXE_rookery"));
+    let printed = config.arg("--config").arg(&file).arg("config").output().await.unwrap();
+    let (said, complaint) = (String::from_utf8_lossy(&printed.stdout), String::from_utf8_lossy(&printed.stderr));
+    assert!(printed.status.success(), "{complaint}");
+    for store in ["jetstream", "scylla", "postgres", "clickhouse", "s3"] {
+        assert!(said.contains(&format!("type = \"{store}\"")), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn the_first_command_says_where_to_look() {
     let text = readme();
     assert!(text.contains("```sh\ncargo run --release\n```") && text.contains("```sh\ncargo xtask test\n```"));
