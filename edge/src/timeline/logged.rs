@@ -36,7 +36,7 @@ impl Timeline {
                 let messages = fold(&logged.entries);
                 (logged.is_whole || messages.len() >= page.limit).then_some(messages)
             };
-            return self.from_the_end(conversation, page.before_seq, is_enough).await.ok_or_else(ApiError::unavailable);
+            return self.end_of(conversation, page.before_seq, is_enough).await.ok_or_else(ApiError::unavailable);
         }
         let after_seq = page.after_seq.unwrap_or(0);
         let entries = self.logged_after(conversation, after_seq).await?;
@@ -50,7 +50,7 @@ impl Timeline {
         conversation: ConversationId,
         id: EventId,
     ) -> Result<Option<Message>, ApiError> {
-        let found = self.from_the_end(conversation, None, |logged| {
+        let found = self.end_of(conversation, None, |logged| {
             let mut one = One::new(id, None);
             logged.entries.iter().for_each(|entry| one.apply(entry));
             let message = one.into_message();
@@ -71,7 +71,7 @@ impl Timeline {
 
     /// Reads the end of a conversation, each time from further back, until `answer` has enough. `None` when it never
     /// has, or that would take too much.
-    async fn from_the_end<T>(
+    async fn end_of<T>(
         &self,
         conversation: ConversationId,
         before_seq: Option<u64>,

@@ -298,12 +298,18 @@ impl Reader {
         if socket.send_raw(json!({"type": "resume", "positions": positions}).to_string().into()).await.is_err() {
             return true;
         }
+        // Until the resume is answered it is not known whether what comes is whole.
+        let mut held = Some(Vec::new());
         loop {
             // A socket of a server that is gone without a word is given up, as a client's heartbeat does.
             let Some(frame) = socket.next_within(crate::SILENCE).await else { return true };
             match frame["type"].as_str() {
-                Some("event") => self.ledger.see(self.number, &frame),
+                Some("event") => match &mut held {
+                    Some(held) => held.push(frame),
+                    None => self.ledger.see(self.number, &frame),
+                },
                 Some("resumed") if frame["complete"] != true => return false,
+                Some("resumed") => held.take().iter().flatten().for_each(|frame| self.ledger.see(self.number, frame)),
                 Some("broken" | "close") => return true,
                 _ => {}
             }

@@ -1,5 +1,6 @@
 //! A whole cluster whose parts can be broken one by one: real servers of its own, and two processes of every role.
 
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 
 use edge::Seams;
@@ -26,7 +27,7 @@ pub(crate) struct World {
     processes: Vec<(Role, usize, Option<Process>)>,
     stores: Stores,
     config: Table,
-    folder: TempDir,
+    folder: ManuallyDrop<TempDir>,
 }
 
 /// One of each, and three of NATS.
@@ -75,7 +76,14 @@ impl World {
         let inspection = config.clone().try_into().expect("the configuration holds together");
         stores::migrate(&inspection).await.expect("the stores get their schema");
         let stores = stores::open(&inspection).await.expect("the stores open");
-        let mut world = Self { servers, edges: Edges::new(Vec::new()), processes: Vec::new(), stores, config, folder };
+        let mut world = Self {
+            servers,
+            edges: Edges::new(Vec::new()),
+            processes: Vec::new(),
+            stores,
+            config,
+            folder: ManuallyDrop::new(folder),
+        };
         for role in Role::ALL {
             for number in 0..EACH {
                 let process = Process::start_role(PROGRAM, role, &world.write(role, number)).await;
@@ -152,5 +160,18 @@ impl World {
         })
         .await;
         self.servers.nats.server(&leader).expect("the leader is one of ours")
+    }
+}
+
+impl Drop for World {
+    /// What a failed run has written is kept, to be looked at.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("what every process has logged is in {}", self.folder.path().display());
+            return;
+        }
+        if let Err(error) = std::fs::remove_dir_all(self.folder.path()) {
+            println!("{} is left behind: {error}", self.folder.path().display());
+        }
     }
 }
