@@ -1,6 +1,5 @@
 //! A whole cluster whose parts can be broken one by one: real servers of its own, and two processes of every role.
 
-use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 
 use edge::Seams;
@@ -27,7 +26,10 @@ pub(crate) struct World {
     processes: Vec<(Role, usize, Option<Process>)>,
     stores: Stores,
     config: Table,
-    folder: ManuallyDrop<TempDir>,
+    /// Below which everything is.
+    path: PathBuf,
+    /// Goes last.
+    folder: Option<TempDir>,
 }
 
 /// One of each, and three of NATS.
@@ -82,7 +84,8 @@ impl World {
             processes: Vec::new(),
             stores,
             config,
-            folder: ManuallyDrop::new(folder),
+            path: folder.path().to_owned(),
+            folder: Some(folder),
         };
         for role in Role::ALL {
             for number in 0..EACH {
@@ -114,7 +117,7 @@ impl World {
     }
 
     fn write(&self, role: Role, number: usize) -> PathBuf {
-        let data = self.folder.path().join(format!("{}-{number}", role.name()));
+        let data = self.path.join(format!("{}-{number}", role.name()));
         let mut config = self.config.clone();
         config.insert("data".into(), data.to_string_lossy().into_owned().into());
         let file = data.with_extension("toml");
@@ -166,12 +169,10 @@ impl World {
 impl Drop for World {
     /// What a failed run has written is kept, to be looked at.
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            println!("what every process has logged is in {}", self.folder.path().display());
-            return;
-        }
-        if let Err(error) = std::fs::remove_dir_all(self.folder.path()) {
-            println!("{} is left behind: {error}", self.folder.path().display());
+        if std::thread::panicking()
+            && let Some(folder) = self.folder.take()
+        {
+            eprintln!("what every process has logged is in {}", folder.keep().display());
         }
     }
 }
