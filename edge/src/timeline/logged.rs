@@ -12,8 +12,9 @@ use super::fold::{One, Window};
 use super::{BATCH, Timeline};
 use crate::ApiError;
 
-/// Events of one conversation that are read for one answer, at most: it bounds the memory and the time.
-const MAX_EVENTS: usize = 10_000;
+/// Events of one conversation that are read for one answer, at most: it bounds the time. They are folded as they come
+/// and not held.
+const MAX_EVENTS: usize = 50_000;
 /// How far before the end of the log a read begins, in `seq`. Each further attempt begins four times as far.
 const FIRST_STEP: u64 = 512;
 /// How far the clocks of those who make ids and of those who store events may differ.
@@ -26,22 +27,24 @@ impl Timeline {
         conversation: ConversationId,
         page: &Page,
     ) -> Result<Vec<Message>, ApiError> {
-        let fold = |entries: &[Entry]| {
-            let mut window = Window::new(page, 0, Vec::new());
-            entries.iter().for_each(|entry| window.apply(entry));
-            window.into_messages()
-        };
+        let window = || Window::new(page, 0, Vec::new());
         if page.order == Order::Desc {
-            let is_enough = |logged: &Logged| {
-                let messages = fold(&logged.entries);
-                (logged.is_whole || messages.len() >= page.limit).then_some(messages)
-            };
-            return self.end_of(conversation, page.before_seq, is_enough).await.ok_or_else(ApiError::unavailable);
+            for after_seq in self.beginnings(conversation, page.before_seq).await? {
+                let mut window = window();
+                let stretch = self.fold_after(conversation, after_seq, |entry| window.apply(entry)).await?;
+                let messages = window.into_messages();
+                if stretch.is_whole || messages.len() >= page.limit {
+                    return Ok(messages);
+                }
+            }
+            return Err(ApiError::unavailable());
         }
+        let mut window = window();
         let after_seq = page.after_seq.unwrap_or(0);
-        let entries = self.logged_after(conversation, after_seq).await?;
-        let follows = entries.first().is_some_and(|first| (1..=after_seq).contains(&first.prev));
-        if follows || self.log_holds_all(conversation) { Ok(fold(&entries)) } else { Err(ApiError::unavailable()) }
+        let stretch = self.fold_after(conversation, after_seq, |entry| window.apply(entry)).await?;
+        let follows = (1..=after_seq).contains(&stretch.first_prev.unwrap_or(0));
+        let is_certain = follows || self.log_holds_all(conversation);
+        if is_certain { Ok(window.into_messages()) } else { Err(ApiError::unavailable()) }
     }
 
     /// As [`Timeline::message`]; unavailable when the message may be older than the log.
@@ -50,13 +53,15 @@ impl Timeline {
         conversation: ConversationId,
         id: EventId,
     ) -> Result<Option<Message>, ApiError> {
-        let found = self.end_of(conversation, None, |logged| {
+        for after_seq in self.beginnings(conversation, None).await? {
             let mut one = One::new(id, None);
-            logged.entries.iter().for_each(|entry| one.apply(entry));
+            let stretch = self.fold_after(conversation, after_seq, |entry| one.apply(entry)).await?;
             let message = one.into_message();
-            (logged.is_whole || message.is_some()).then_some(message)
-        });
-        found.await.ok_or_else(ApiError::unavailable)
+            if stretch.is_whole || message.is_some() {
+                return Ok(message);
+            }
+        }
+        Err(ApiError::unavailable())
     }
 
     /// Whether the log has kept everything that ever happened in a conversation: nothing can have happened before
@@ -69,53 +74,46 @@ impl Timeline {
         born_at > Timestamp::now().minus(self.log.retention().saturating_sub(CLOCK_SKEW))
     }
 
-    /// Reads the end of a conversation, each time from further back, until `answer` has enough. `None` when it never
-    /// has, or that would take too much.
-    async fn end_of<T>(
+    /// Where to begin to read the end of a conversation: each time further back, at last at its beginning.
+    async fn beginnings(
         &self,
         conversation: ConversationId,
         before_seq: Option<u64>,
-        answer: impl Fn(&Logged) -> Option<T> + Send,
-    ) -> Option<T> {
-        let head = self.log.heads(&[conversation]).await.ok()?.into_iter().next().flatten();
+    ) -> Result<impl Iterator<Item = u64> + use<>, ApiError> {
+        let head = self.log.heads(&[conversation]).await?.into_iter().next().flatten();
         let end = head.map_or(0, |head| head.position.seq).min(before_seq.unwrap_or(u64::MAX));
-        let mut step = FIRST_STEP;
-        loop {
-            let after_seq = end.saturating_sub(step);
-            let entries = self.logged_after(conversation, after_seq).await.ok()?;
-            let begins = after_seq == 0 || entries.first().is_some_and(|first| first.prev == 0);
-            let logged = Logged { is_whole: begins && self.log_holds_all(conversation), entries };
-            if let Some(answer) = answer(&logged) {
-                return Some(answer);
-            }
-            if after_seq == 0 {
-                return None;
-            }
-            step = step.saturating_mul(4);
-        }
+        let steps = std::iter::successors(Some(FIRST_STEP), |step| step.checked_mul(4));
+        let further_back = steps.map(move |step| end.saturating_sub(step)).take_while(|after_seq| *after_seq > 0);
+        Ok(further_back.chain([0]))
     }
 
-    /// Every event of the log after `after_seq`, unavailable when that is too much.
-    async fn logged_after(&self, conversation: ConversationId, after_seq: u64) -> Result<Vec<Entry>, ApiError> {
-        let mut entries: Vec<Entry> = Vec::new();
+    /// Shows `see` every event of the log after `after_seq`; unavailable when that is too much.
+    async fn fold_after(
+        &self,
+        conversation: ConversationId,
+        after_seq: u64,
+        mut see: impl FnMut(&Entry) + Send,
+    ) -> Result<Stretch, ApiError> {
+        let (mut seen, mut events, mut first_prev) = (after_seq, 0, None);
         loop {
-            let seen = entries.last().map_or(after_seq, |last| last.position.seq);
-            let more = self.log.read(conversation, seen, BATCH).await?;
-            let is_last = more.len() < BATCH;
-            entries.extend(more);
-            if is_last {
-                return Ok(entries);
-            }
-            if entries.len() >= MAX_EVENTS {
+            let entries = self.log.read(conversation, seen, BATCH).await?;
+            first_prev = first_prev.or_else(|| entries.first().map(|first| first.prev));
+            entries.iter().for_each(&mut see);
+            let Some(last) = entries.last().filter(|_| entries.len() == BATCH) else { break };
+            (seen, events) = (last.position.seq, events + entries.len());
+            if events >= MAX_EVENTS {
                 return Err(ApiError::unavailable());
             }
         }
+        let begins = after_seq == 0 || first_prev == Some(0);
+        Ok(Stretch { first_prev, is_whole: begins && self.log_holds_all(conversation) })
     }
 }
 
 /// What the log holds of a conversation from some place to its end.
-struct Logged {
-    entries: Vec<Entry>,
+struct Stretch {
+    /// The place before the first event, if there is an event.
+    first_prev: Option<u64>,
     /// Whether that is everything that ever happened there.
     is_whole: bool,
 }

@@ -37,7 +37,12 @@ async fn pages(client: &Client, conversation: &str) -> Places {
     let (mut places, mut cursor, mut last) = (Places::new(), String::new(), 0);
     loop {
         let path = format!("/v1/conversations/{conversation}/messages?order=asc&limit=100{cursor}");
-        let page = client.get(&path).await.expect(200);
+        // What was down a moment ago may be refused once more.
+        let page = eventually("a page is read", || async {
+            let page = client.get(&path).await;
+            (!page.is(503)).then_some(page)
+        });
+        let page = page.await.expect(200);
         for message in page["items"].as_array().expect("a page has items") {
             let seq = message["seq"].as_u64().expect("a message has a seq");
             assert!(seq > last, "history is in order");
