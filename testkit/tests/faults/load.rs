@@ -89,6 +89,14 @@ impl Ledger {
         events.insert(seq, id.to_owned());
     }
 
+    /// The same, but for an event that is not the next one.
+    fn see_if_next(&self, reader: usize, frame: &Value) {
+        let last = self.position(reader, frame["conversation"].as_str().expect("an event has a conversation"));
+        if last == 0 || frame["prev"].as_u64().expect("a prev") <= last {
+            self.see(reader, frame);
+        }
+    }
+
     fn position(&self, reader: usize, conversation: &str) -> u64 {
         let seen = self.seen.lock();
         seen.get(&(reader, conversation.to_owned()))
@@ -298,7 +306,7 @@ impl Reader {
         if socket.send_raw(json!({"type": "resume", "positions": positions}).to_string().into()).await.is_err() {
             return true;
         }
-        // Until the resume is answered it is not known whether what comes is whole.
+        // What comes before the server has heard of the resume comes again with it, in its place.
         let mut held = Some(Vec::new());
         loop {
             // A socket of a server that is gone without a word is given up, as a client's heartbeat does.
@@ -309,7 +317,10 @@ impl Reader {
                     None => self.ledger.see(self.number, &frame),
                 },
                 Some("resumed") if frame["complete"] != true => return false,
-                Some("resumed") => held.take().iter().flatten().for_each(|frame| self.ledger.see(self.number, frame)),
+                Some("resumed") => {
+                    let held = held.take().unwrap_or_default();
+                    held.iter().for_each(|frame| self.ledger.see_if_next(self.number, frame));
+                }
                 Some("broken" | "close") => return true,
                 _ => {}
             }
