@@ -27,24 +27,27 @@ impl Timeline {
         conversation: ConversationId,
         page: &Page,
     ) -> Result<Vec<Message>, ApiError> {
-        let window = || Window::new(page, 0, Vec::new());
         if page.order == Order::Desc {
-            for after_seq in self.beginnings(conversation, page.before_seq).await? {
-                let mut window = window();
-                let stretch = self.fold_after(conversation, after_seq, |entry| window.apply(entry)).await?;
-                let messages = window.into_messages();
-                if stretch.is_whole || messages.len() >= page.limit {
-                    return Ok(messages);
-                }
-            }
-            return Err(ApiError::unavailable());
+            return self.newest_logged(conversation, page).await;
         }
-        let mut window = window();
+        let mut window = Window::new(page, 0, Vec::new());
         let after_seq = page.after_seq.unwrap_or(0);
         let stretch = self.fold_after(conversation, after_seq, |entry| window.apply(entry)).await?;
         let follows = (1..=after_seq).contains(&stretch.first_prev.unwrap_or(0));
         let is_certain = follows || self.log_holds_all(conversation);
         if is_certain { Ok(window.into_messages()) } else { Err(ApiError::unavailable()) }
+    }
+
+    async fn newest_logged(&self, conversation: ConversationId, page: &Page) -> Result<Vec<Message>, ApiError> {
+        for after_seq in self.beginnings(conversation, page.before_seq).await? {
+            let mut window = Window::new(page, 0, Vec::new());
+            let stretch = self.fold_after(conversation, after_seq, |entry| window.apply(entry)).await?;
+            let messages = window.into_messages();
+            if stretch.is_whole || messages.len() >= page.limit {
+                return Ok(messages);
+            }
+        }
+        Err(ApiError::unavailable())
     }
 
     /// As [`Timeline::message`]; unavailable when the message may be older than the log.
