@@ -126,7 +126,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub struct Fact {
     /// Its place in its shard.
     pub seq: u64,
-    /// When the log stored it.
+    /// When it was said: when the log stored it, or long before, for one that was imported.
     pub at: Timestamp,
     /// The home of its sender.
     pub region: Region,

@@ -246,10 +246,10 @@ fn fact(entry: &Entry) -> Option<Fact> {
         tracing::error!(conversation = %entry.conversation, seq = entry.position.seq, "an event cannot be read");
         return None;
     };
-    let Body::Message(_) = event.body else { return None };
+    let Body::Message(content) = event.body else { return None };
     Some(Fact {
         seq: entry.position.seq,
-        at: entry.at,
+        at: content.said_at(entry.at),
         region: event.sender.region(),
         conversation: entry.conversation,
         sender: event.sender,

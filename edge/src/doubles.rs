@@ -67,7 +67,7 @@ impl PlainHistory {
             message.updated_at = entry.at;
             match text {
                 Some(text) => message.content.text = text,
-                None => (message.content, message.deleted) = (Content::default(), true),
+                None => (message.content, message.deleted) = (message.content.withdrawn(), true),
             }
         }
         messages

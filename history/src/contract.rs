@@ -34,6 +34,7 @@ macro_rules! contract {
             an_edit_changes_the_message_and_keeps_its_place,
             an_edit_replaces_the_text_alone,
             a_deleted_message_keeps_its_place_without_content,
+            an_imported_message_keeps_the_time_when_it_was_said,
             an_edit_after_a_deletion_changes_nothing,
             an_edit_before_its_message_changes_nothing,
             an_edit_finds_no_message_of_another_conversation,
@@ -120,6 +121,27 @@ pub(crate) async fn a_deleted_message_keeps_its_place_without_content(history: &
     assert_eq!(room.texts(history).await, [""]);
     let tail = room.tail(history).await.unwrap();
     assert!(tail.last_message.unwrap().deleted);
+}
+
+pub(crate) async fn an_imported_message_keeps_the_time_when_it_was_said(history: &dyn History) {
+    let mut room = Room::new();
+    let said_at = Timestamp::from_millis(1_500_000_000_000);
+    let content = Content { sent_at: Some(said_at), ..text("long ago") };
+    let sent = room.add(Body::Message(content.clone()));
+    room.store(history).await;
+    let message = history.message(room.conversation, sent.id).await.unwrap().unwrap();
+    assert_eq!((message.content.said_at(message.created_at), message.created_at), (said_at, sent.at));
+    let page = Page { since: Some(sent.at), before_seq: None, after_seq: None, sender: None, order: Order::Asc, limit: 10 };
+    assert_eq!(history.messages(room.conversation, &page).await.unwrap().len(), 1, "pages go by the log's time");
+    room.edit(sent.id, "corrected");
+    room.store(history).await;
+    let message = history.message(room.conversation, sent.id).await.unwrap().unwrap();
+    assert_eq!(message.content, Content { text: "corrected".into(), ..content });
+    room.delete(sent.id);
+    room.store(history).await;
+    let message = history.message(room.conversation, sent.id).await.unwrap().unwrap();
+    assert_eq!((message.deleted, message.content.text.as_str()), (true, ""));
+    assert_eq!(message.content.said_at(message.created_at), said_at, "a deleted message keeps its place in time");
 }
 
 pub(crate) async fn an_edit_after_a_deletion_changes_nothing(history: &dyn History) {

@@ -107,9 +107,9 @@ pub struct Message {
     pub seq: u64,
     /// Who sent it.
     pub sender: UserId,
-    /// What it says now; empty when it was deleted.
+    /// What it says now; [`Content::withdrawn`] when it was deleted.
     pub content: Content,
-    /// When the log stored it.
+    /// When the log stored it. When it was said may be another time: see [`Content::said_at`].
     pub created_at: Timestamp,
     /// When it last changed: `created_at`, or the time of the last edit or of the deletion.
     pub updated_at: Timestamp,
@@ -135,7 +135,7 @@ pub struct Page {
     pub before_seq: Option<u64>,
     /// Only messages with a greater `seq`.
     pub after_seq: Option<u64>,
-    /// Only messages that the log stored at this time or later. Relies on what logs keep to: within a
+    /// Only messages that the log stored at this time or later, whenever they were said. Relies on what logs keep to: within a
     /// conversation times do not fall as `seq` grows.
     pub since: Option<Timestamp>,
     /// Only messages of this sender.

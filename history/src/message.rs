@@ -1,6 +1,6 @@
 //! How a message is read from what is stored of it.
 
-use types::{Body, Content, ConversationId, Event, Timestamp};
+use types::{Body, ConversationId, Event, Timestamp};
 
 use crate::{Error, Message, Result};
 
@@ -20,7 +20,7 @@ impl Message {
         let deleted = matches!(change, Some((_, None)));
         match change {
             Some((_, Some(text))) => content.text = text,
-            Some((_, None)) => content = Content::default(),
+            Some((_, None)) => content = content.withdrawn(),
             None => {}
         }
         Ok(Self { id, conversation, seq, sender, content, created_at: at, updated_at, deleted })

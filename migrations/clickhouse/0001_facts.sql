@@ -3,7 +3,7 @@
 CREATE TABLE IF NOT EXISTS facts (
     shard UInt16,
     seq UInt64 CODEC(Delta, ZSTD(1)),
-    at DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)), -- when the log stored it
+    at DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)), -- when it was said: when the log stored it, or before
     region UInt16, -- the sender's
     conversation UUID CODEC(ZSTD(1)), -- a group, or the first of two users
     peer UUID CODEC(ZSTD(1)), -- the second of two users; all zeros in a group

@@ -28,6 +28,12 @@ pub struct Bounds {
     pub end: Timestamp,
 }
 
+impl Bounds {
+    fn hold(&self, at: Timestamp) -> bool {
+        self.start.is_none_or(|start| start <= at) && at < self.end
+    }
+}
+
 /// What was compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compared {
@@ -152,17 +158,16 @@ impl<F: FnMut(String)> Comparison<'_, F> {
                 limit: READ_AT_ONCE,
             };
             let read = self.seams.history.messages(conversation, &page).await.context("history")?;
-            // Times do not fall within a conversation: the rest is later still.
-            let taken = read.iter().take_while(|message| message.created_at < self.bounds.end);
-            let before = messages;
-            for message in taken {
+            // Nothing was said after it was stored, so what was stored before the start was said before it too. What
+            // was stored after the end may have been said long before.
+            for message in read.iter().filter(|message| self.bounds.hold(message.content.said_at(message.created_at))) {
                 messages += 1;
                 *self.sent.entry(message.sender).or_default() += 1;
             }
             if self.sent.len() > MOST {
                 bail!("more than {MOST} users: compare a shorter time at once");
             }
-            if messages - before < READ_AT_ONCE as u64 {
+            if read.len() < READ_AT_ONCE {
                 return Ok(messages);
             }
             after_seq = read.last().map(|message| message.seq);

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{EventId, UserId};
+use crate::{EventId, Timestamp, UserId};
 
 /// One thing that happened in a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +78,9 @@ pub struct Content {
     /// The users that this message calls by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mentions: Vec<UserId>,
+    /// When it was said, if that was elsewhere and long before the log stored it: messages that were imported have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_at: Option<Timestamp>,
 }
 
 /// A link to an image, with its size in pixels.
@@ -211,6 +214,19 @@ impl Body {
 }
 
 impl Content {
+    /// When it was said, for readers and for counts: when the log stored it, unless it was imported with a time of
+    /// its own. Order, and where pages begin and end, go by the log alone.
+    #[must_use]
+    pub fn said_at(&self, stored_at: Timestamp) -> Timestamp {
+        self.sent_at.unwrap_or(stored_at)
+    }
+
+    /// What is left of it once it is deleted: no content, only when it was said.
+    #[must_use]
+    pub fn withdrawn(&self) -> Self {
+        Self { sent_at: self.sent_at, ..Self::default() }
+    }
+
     /// The message's kind, as the API names it.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -248,6 +264,7 @@ mod tests {
                 video,
                 reply_to: is_reply.then_some(message),
                 mentions: if is_reply { vec![user] } else { vec![] },
+                sent_at: is_reply.then_some(Timestamp::from_millis(1_700_000_000_123)),
             });
         prop_oneof![
             content.prop_map(Body::Message),

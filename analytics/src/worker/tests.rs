@@ -245,6 +245,23 @@ impl Scene {
     }
 }
 
+#[test]
+fn an_imported_message_counts_at_the_time_when_it_was_said() {
+    let said_at = Timestamp::from_millis(1_500_000_000_000);
+    let (id, sender) = (EventId::generate(Region::default()), UserId::generate(Region::default()));
+    let stored_at = Timestamp::now();
+    let entry = |sent_at| Entry {
+        conversation: GroupId::generate(Region::default()).into(),
+        position: types::Position { epoch: types::Epoch::new(1), seq: 1 },
+        prev: 0,
+        at: stored_at,
+        payload: Event { id, sender, body: Body::Message(Content { sent_at, ..Content::default() }) }.encode(),
+        trace: None,
+    };
+    assert_eq!(fact(&entry(Some(said_at))).unwrap().at, said_at);
+    assert_eq!(fact(&entry(None)).unwrap().at, stored_at);
+}
+
 fn everything() -> Filter {
     Filter { include_direct: true, ..Filter::default() }
 }

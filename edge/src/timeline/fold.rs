@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use history::{Message, Order, Page, Tail};
-use types::{Body, Content, Entry, Event, EventId, Position, Timestamp};
+use types::{Body, Entry, Event, EventId, Position, Timestamp};
 
 /// The event of an entry. One that cannot be read is passed over: it is in the log, so the rest must go on.
 pub(super) fn read(entry: &Entry) -> Option<Event> {
@@ -53,7 +53,7 @@ impl Change {
         message.updated_at = at;
         match self {
             Self::Edit(text) => message.content.text = text,
-            Self::Delete => (message.content, message.deleted) = (Content::default(), true),
+            Self::Delete => (message.content, message.deleted) = (message.content.withdrawn(), true),
         }
     }
 }

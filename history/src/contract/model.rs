@@ -272,7 +272,7 @@ fn happen(messages: &mut Vec<Message>, entry: &Entry, event: Event) {
         message.updated_at = entry.at;
         match content {
             Some(text) => message.content.text = text,
-            None => (message.content, message.deleted) = (Content::default(), true),
+            None => (message.content, message.deleted) = (message.content.withdrawn(), true),
         }
     };
     match body {

@@ -42,8 +42,14 @@ impl Scene {
 
     /// A message in history.
     async fn store(&self, conversation: ConversationId, seq: u64, minute: i64) {
+        self.import(conversation, seq, (minute, None)).await;
+    }
+
+    /// A message in history that was perhaps said at another minute than it was stored.
+    async fn import(&self, conversation: ConversationId, seq: u64, (minute, said): (i64, Option<i64>)) {
         let id = EventId::generate(Region::default());
-        let event = Event { id, sender: self.user, body: Body::Message(Content::default()) };
+        let sent_at = said.map(|minute| Timestamp::from_millis(minute * 60_000));
+        let event = Event { id, sender: self.user, body: Body::Message(Content { sent_at, ..Content::default() }) };
         let position = Position { epoch: Epoch::new(1), seq };
         let at = Timestamp::from_millis(minute * 60_000);
         let entry = Entry { conversation, position, prev: 0, at, payload: event.encode(), trace: None };
@@ -85,6 +91,22 @@ async fn equal_numbers_are_no_difference_over_many_pages_and_any_range() {
     assert_eq!(compared, Compared { conversations: 2, users: 1, messages: 1200, differences: 0 });
     let (lines, compared) = scene.differences(Some(17), 901).await;
     assert_eq!((lines.len(), compared.messages), (0, 884));
+}
+
+#[tokio::test]
+async fn an_imported_message_is_looked_for_at_the_time_when_it_was_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(folder.path()).await;
+    let group = scene.group;
+    // Stored after the end of the first range, between messages that were not, and counted in it.
+    for (seq, minute, said) in [(1, 10, None), (2, 500, Some(20)), (3, 501, Some(5)), (4, 502, None)] {
+        scene.import(group, seq, (minute, said)).await;
+        scene.count(group, said.unwrap_or(minute)).await;
+    }
+    for (start, end, messages) in [(None, 100, 3), (Some(8), 100, 2), (Some(100), 1000, 1), (None, 1000, 4)] {
+        let (lines, compared) = scene.differences(start, end).await;
+        assert_eq!((lines, compared.messages), (vec![], messages), "{start:?} to {end}");
+    }
 }
 
 #[tokio::test]
