@@ -143,6 +143,12 @@ impl ApiError {
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail) }
     }
 
+    /// Some of many things were done and these were not. `first` is what stood against the first of them.
+    pub(crate) fn partial(first: Self, done: usize, errors: Vec<FieldError>) -> Self {
+        let detail = format!("{done} were stored; `errors` names those that were not: {}", first.detail);
+        Self { detail, errors, ..first }
+    }
+
     /// 429: the client asks for more than it may.
     pub fn too_many(detail: impl Into<String>, retry_after: Duration) -> Self {
         let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
@@ -180,6 +186,32 @@ impl ApiError {
     /// On a live connection: there is no such event.
     pub(crate) fn unknown_type(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "unknown_type", detail)
+    }
+
+    /// The same failure, of a part of a request: its fields stand below `pointer`.
+    pub(crate) fn below(mut self, pointer: &str) -> Self {
+        for error in &mut self.errors {
+            error.pointer.insert_str(0, pointer);
+        }
+        self.told_by_fields()
+    }
+
+    /// What is invalid is told by its first field.
+    fn told_by_fields(mut self) -> Self {
+        if let Some(first) = self.errors.first().filter(|_| self.code == "invalid") {
+            self.detail = format!("{}: {}", first.pointer, first.detail);
+        }
+        self
+    }
+
+    /// The same failure, for a request that calls `to` what is called `from` elsewhere.
+    pub(crate) fn pointing_at(mut self, from: &str, to: &str) -> Self {
+        for error in &mut self.errors {
+            if let Some(parent) = error.pointer.strip_suffix(from) {
+                error.pointer = format!("{parent}{to}");
+            }
+        }
+        self.told_by_fields()
     }
 
     /// The stable name.

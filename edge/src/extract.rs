@@ -16,7 +16,7 @@ use http::{HeaderMap, header};
 pub(crate) use body::Json;
 pub(crate) use path::{
     ConversationParam, InConversation, MemberParams, MessageParams, OfMember, OfMessage, OfSession, OfUser,
-    SessionParam, UserParam,
+    SessionParam, ToConversation, UserParam, conversation_of,
 };
 pub(crate) use query::{Limit, Query};
 

@@ -7,6 +7,7 @@
 //! | `error` | every failure that a client may see |
 //! | `router`, `openapi` | all routes with what surrounds them, and their description |
 //! | `resources` | REST, one file per resource |
+//! | `aliases` | other paths to the same, one file per dialect |
 //! | `timeline`, `posting` | reading and writing messages |
 //! | `live`, `ws`, `hub`, `frame` | WebSocket, long-poll, resume, fan-out |
 //! | `socketio` | the same for clients that speak Socket.IO |
@@ -15,6 +16,7 @@
 //! | `operations`, `page` | health, metrics, documents, the built-in page |
 //! | `server` | connections |
 
+mod aliases;
 mod auth;
 mod commands;
 pub mod config;

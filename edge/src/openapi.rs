@@ -31,6 +31,11 @@ const TOKEN: &str = "token";
         (name = "messages", description = "What is said"),
         (name = "live", description = "Events as they happen, and what was missed"),
         (name = "analytics", description = "Who writes most, and where"),
+        (name = "alias: users", description = "The same users at `/users`"),
+        (name = "alias: real-time chat", description = "Other paths: `/auth`, `/chats`, `/groups`"),
+        (name = "alias: chatrooms", description = "Other paths: `/chatrooms`"),
+        (name = "alias: chat API", description = "Other paths: `/register`, `/login`, `/conversations`"),
+        (name = "alias: two-party chat", description = "Other paths: `/messages`"),
         (name = "operations", description = "Health, metrics, keys, documents"),
     ),
     components(schemas(Problem, FieldError, Limit)),
@@ -56,9 +61,9 @@ const WITH_BODY: [(&str, &str, &str); 5] = [
 
 /// The description of these routes, with what holds for all of them.
 pub(crate) fn describe(mut routes: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
-    for (path, item) in &mut routes.paths.paths {
+    for item in routes.paths.paths.values_mut() {
         for operation in operations(item) {
-            complete(path, operation);
+            complete(operation);
         }
     }
     let mut whole = Whole::openapi();
@@ -81,7 +86,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 }
 
 /// Adds what an operation's own description leaves to be understood.
-fn complete(path: &str, operation: &mut Operation) {
+fn complete(operation: &mut Operation) {
     for (status, response) in &mut operation.responses.responses {
         let RefOr::T(response) = response else { continue };
         if status.starts_with(['4', '5']) {
@@ -91,8 +96,8 @@ fn complete(path: &str, operation: &mut Operation) {
             response.description = success(status).to_owned();
         }
     }
-    let is_of_the_api = path.starts_with("/v1/");
-    if is_of_the_api && operation.security.is_none() {
+    let is_of_operators = operation.tags.iter().flatten().any(|tag| tag == "operations");
+    if !is_of_operators && operation.security.is_none() {
         operation.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], _>(TOKEN, [])]);
         add(operation, WITH_TOKEN);
     }

@@ -6,6 +6,7 @@
 //! refuses it if it came before. An older one may have been stored before the log's memory begins and is looked
 //! up in the conversation first.
 
+mod batch;
 mod content;
 
 use std::sync::Arc;
@@ -124,7 +125,13 @@ impl Posting {
         Ok(Begun { event, stored: until_stored(stored, span) })
     }
 
-    async fn hand_over(&self, sender: UserId, conversation: ConversationId, draft: Draft) -> Result<Begun, ApiError> {
+    async fn hand_over(
+        &self,
+        sender: UserId,
+        conversation: ConversationId,
+        mut draft: Draft,
+    ) -> Result<Begun, ApiError> {
+        content::complete(&mut draft.content);
         content::check(&draft.content, self.text_characters)?;
         self.stores.membership.require(sender, conversation).await?;
         let now = Timestamp::now();

@@ -14,14 +14,18 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::extract::{ClientAddress, bearer};
-use crate::{ApiError, Edge, Error, live, observe, operations, page, resources, socketio};
+use crate::{ApiError, Edge, Error, aliases, live, observe, operations, page, resources, socketio};
 
 /// How long a browser may remember what other origins may do.
 const CORS_MAX_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// All routes with their description.
 pub(crate) fn routes() -> OpenApiRouter<Arc<Edge>> {
-    OpenApiRouter::default().merge(resources::router()).merge(live::router()).merge(operations::router())
+    OpenApiRouter::default()
+        .merge(resources::router())
+        .merge(live::router())
+        .merge(aliases::router())
+        .merge(operations::router())
 }
 
 /// The whole application.

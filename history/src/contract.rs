@@ -131,7 +131,8 @@ pub(crate) async fn an_imported_message_keeps_the_time_when_it_was_said(history:
     room.store(history).await;
     let message = history.message(room.conversation, sent.id).await.unwrap().unwrap();
     assert_eq!((message.content.said_at(message.created_at), message.created_at), (said_at, sent.at));
-    let page = Page { since: Some(sent.at), before_seq: None, after_seq: None, sender: None, order: Order::Asc, limit: 10 };
+    let page =
+        Page { since: Some(sent.at), before_seq: None, after_seq: None, sender: None, order: Order::Asc, limit: 10 };
     assert_eq!(history.messages(room.conversation, &page).await.unwrap().len(), 1, "pages go by the log's time");
     room.edit(sent.id, "corrected");
     room.store(history).await;

@@ -103,7 +103,8 @@ pub struct Video {
     pub url: String,
     /// Its length in seconds.
     pub length_seconds: u32,
-    /// The site that shows it, such as `youtube`.
+    /// The site that shows it, such as `youtube`; told from the URL when the sender leaves it out.
+    #[serde(default)]
     pub source: String,
 }
 

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, RawPathParams};
+use directory::Role;
 use http::request::Parts;
 use types::{ConversationId, EventId, SessionId, UserId};
 use utoipa::IntoParams;
@@ -16,6 +17,13 @@ const ME: &str = "me";
 
 /// A conversation that the caller is a member of.
 pub(crate) struct InConversation {
+    pub(crate) caller: Caller,
+    pub(crate) conversation: ConversationId,
+}
+
+/// A conversation that the caller may send to: one that it is a member of, or any when it may import, for then the
+/// sender that it names must be a member.
+pub(crate) struct ToConversation {
     pub(crate) caller: Caller,
     pub(crate) conversation: ConversationId,
 }
@@ -51,13 +59,30 @@ impl FromRequestParts<Arc<Edge>> for InConversation {
 
     async fn from_request_parts(parts: &mut Parts, edge: &Arc<Edge>) -> Result<Self, ApiError> {
         let caller = Caller::from_request_parts(parts, edge).await?;
-        let text = param(parts, "conversation").await?;
-        let conversation = match text.strip_prefix('@') {
-            Some(user) => ConversationId::direct(caller.user, user_of(&caller, user)?),
-            None => parse(&text)?,
-        };
+        let conversation = conversation_of(&caller, &param(parts, "conversation").await?)?;
         edge.membership.require(caller.user, conversation).await?;
         Ok(Self { caller, conversation })
+    }
+}
+
+impl FromRequestParts<Arc<Edge>> for ToConversation {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Arc<Edge>) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, edge).await?;
+        let conversation = conversation_of(&caller, &param(parts, "conversation").await?)?;
+        if !caller.is(Role::Import) {
+            edge.membership.require(caller.user, conversation).await?;
+        }
+        Ok(Self { caller, conversation })
+    }
+}
+
+/// The conversation of this name: its id, or `@` and a user. Whether the caller is a member is not asked here.
+pub(crate) fn conversation_of(caller: &Caller, text: &str) -> Result<ConversationId, ApiError> {
+    match text.strip_prefix('@') {
+        Some(user) => Ok(ConversationId::direct(caller.user, user_of(caller, user)?)),
+        None => parse(text),
     }
 }
 

@@ -10,6 +10,34 @@ const MAX_MENTIONS: usize = 50;
 /// The longest name of a video's site, in characters.
 const SOURCE_CHARACTERS: usize = 100;
 
+/// Names of sites by the hosts of their links.
+const SITES: [(&str, &str); 6] = [
+    ("youtube.com", "youtube"),
+    ("youtu.be", "youtube"),
+    ("youtube-nocookie.com", "youtube"),
+    ("vevo.com", "vevo"),
+    ("vimeo.com", "vimeo"),
+    ("dailymotion.com", "dailymotion"),
+];
+
+/// Adds what can be told from the rest: the source of a video from its link.
+pub(super) fn complete(content: &mut Content) {
+    if let Some(video) = content.video.as_mut().filter(|video| video.source.is_empty()) {
+        video.source = site_of(&video.url);
+    }
+}
+
+/// The site that a link leads to: by its name where it is known, or else by its host.
+fn site_of(url: &str) -> String {
+    let host =
+        url.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(str::to_ascii_lowercase)).unwrap_or_default();
+    let is_of = |site: &str| host == site || host.strip_suffix(site).is_some_and(|rest| rest.ends_with('.'));
+    match SITES.iter().find(|(site, _)| is_of(site)) {
+        Some((_, name)) => (*name).to_owned(),
+        None => host.strip_prefix("www.").unwrap_or(&host).chars().take(SOURCE_CHARACTERS).collect(),
+    }
+}
+
 /// Passes a content that may be stored.
 ///
 /// # Errors
@@ -46,4 +74,25 @@ fn text(text: &str, max_characters: usize, may_be_empty: bool) -> Result<(), Str
         return Err("must not hold control characters other than line breaks and tabs".into());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_videos_source_is_told_from_its_link() {
+        for (url, source) in [
+            ("https://www.youtube.com/watch?v=dQw4w9WgXcQ", "youtube"),
+            ("https://youtu.be/dQw4w9WgXcQ", "youtube"),
+            ("https://m.YouTube.com/watch", "youtube"),
+            ("https://www.vevo.com/watch/1", "vevo"),
+            ("https://videos.example.org:8443/1.mp4", "videos.example.org"),
+            ("https://www.example.org/1.mp4", "example.org"),
+            ("https://notyoutube.com/1", "notyoutube.com"),
+            ("nonsense", "nonsense"),
+        ] {
+            assert_eq!(site_of(url), source, "{url}");
+        }
+    }
 }

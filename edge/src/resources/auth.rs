@@ -1,12 +1,14 @@
 //! Signing up, in and out.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json as Answer;
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
 use directory::{Command, NewSession, NewUser};
-use http::{HeaderMap, StatusCode, header};
+use http::request::Parts;
+use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use types::{SessionId, Timestamp, UserId};
 use utoipa::ToSchema;
@@ -36,10 +38,17 @@ const LOGIN_BYTES: usize = 1_024;
 #[derive(Serialize, ToSchema)]
 #[schema(as = Session)]
 pub(crate) struct SignedIn {
-    user: User,
+    pub(crate) user: User,
+    #[serde(flatten)]
+    pub(crate) tokens: SessionTokens,
+}
+
+/// What proves that a user is signed in.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SessionTokens {
     /// A JWT: give it as `Authorization: Bearer …`.
     #[schema(example = "eyJ0eXAiOiJKV1QiLCJhbGciOiJFZERTQSJ9.….…")]
-    access_token: String,
+    pub(crate) access_token: String,
     /// `Bearer`.
     #[schema(example = "Bearer")]
     token_type: &'static str,
@@ -82,27 +91,62 @@ pub(crate) struct Registration {
     ))]
 pub(crate) async fn register(
     State(edge): State<Arc<Edge>>,
-    ClientAddress(address): ClientAddress,
-    headers: HeaderMap,
+    client: Client,
     Json(wanted): Json<Registration>,
 ) -> Result<(StatusCode, Answer<SignedIn>), ApiError> {
+    let Registration { username, email, password, name } = wanted;
+    let session = sign_up(&edge, &client, SignUp { username, email: Some(email), password, name }).await?;
+    Ok((StatusCode::CREATED, Answer(session)))
+}
+
+/// Where a request comes from, for those who sign up or in.
+pub(crate) struct Client {
+    address: IpAddr,
+    /// What the client called itself, cut to [`CLIENT_CHARACTERS`].
+    name: String,
+}
+
+impl FromRequestParts<Arc<Edge>> for Client {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Arc<Edge>) -> Result<Self, ApiError> {
+        let ClientAddress(address) = ClientAddress::from_request_parts(parts, edge).await?;
+        let name = parts.headers.get(header::USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let name = name.unwrap_or_default().chars().filter(|char| !char.is_control()).take(CLIENT_CHARACTERS).collect();
+        Ok(Self { address, name })
+    }
+}
+
+/// Who wants to join, as any of the API's dialects says it.
+pub(crate) struct SignUp {
+    pub(crate) username: String,
+    /// Only the canonical API insists on one.
+    pub(crate) email: Option<String>,
+    pub(crate) password: String,
+    pub(crate) name: Option<String>,
+}
+
+/// Registers a user and signs it in.
+pub(crate) async fn sign_up(edge: &Edge, client: &Client, wanted: SignUp) -> Result<SignedIn, ApiError> {
+    let SignUp { username, email, password, name } = wanted;
+    let name = name.unwrap_or_else(|| username.clone());
     let mut faults = Faults::default();
-    faults.check("/username", validate::username(&wanted.username));
-    faults.check("/email", validate::email(&wanted.email));
-    faults.check("/password", validate::password(&wanted.password));
-    let name = wanted.name.unwrap_or_else(|| wanted.username.clone());
+    faults.check("/username", validate::username(&username));
+    faults.check("/email", email.as_deref().map_or(Ok(()), validate::email));
+    faults.check("/password", validate::password(&password));
     faults.check("/name", validate::name(&name, edge.config.limits.name_characters));
     faults.done()?;
-    edge.limits.check_sign_in(address)?;
+    edge.limits.check_sign_in(client.address)?;
 
-    let password_hash = edge.passwords.hash(wanted.password).await?;
+    let password_hash = edge.passwords.hash(password).await?;
     let region = edge.config.region.number;
     let (id, at) = (UserId::generate(region), Timestamp::now());
-    let (session, token) = open_session(&edge, id, &headers, at);
-    let user = NewUser { id, username: wanted.username, name, email: wanted.email, password_hash, at };
+    let (session, token) = open_session(edge, id, client, at);
+    let email = email.unwrap_or_else(|| users::no_email(id));
+    let user = NewUser { id, username, name, email, password_hash, at };
     let outcome = edge.commands.execute(&Command::Register { user, session: Some(session) }).await?;
     let user = outcome.user.ok_or_else(ApiError::unavailable)?;
-    Ok((StatusCode::CREATED, Answer(sign_in(&edge, user, &token)?)))
+    sign_in(edge, user, &token)
 }
 
 /// What a user signs in with.
@@ -111,9 +155,9 @@ pub(crate) async fn register(
 pub(crate) struct Login {
     /// A user name or an email address.
     #[schema(example = "ada")]
-    login: String,
+    pub(crate) login: String,
     #[schema(example = "correct horse battery", format = Password)]
-    password: String,
+    pub(crate) password: String,
 }
 
 /// Signs a user in.
@@ -124,11 +168,15 @@ pub(crate) struct Login {
     ))]
 pub(crate) async fn login(
     State(edge): State<Arc<Edge>>,
-    ClientAddress(address): ClientAddress,
-    headers: HeaderMap,
+    client: Client,
     Json(login): Json<Login>,
 ) -> Result<Answer<SignedIn>, ApiError> {
-    edge.limits.check_sign_in(address)?;
+    Ok(Answer(log_in(&edge, &client, login).await?))
+}
+
+/// Signs a user in whose password is right.
+pub(crate) async fn log_in(edge: &Edge, client: &Client, login: Login) -> Result<SignedIn, ApiError> {
+    edge.limits.check_sign_in(client.address)?;
     let is_possible = login.login.len() <= LOGIN_BYTES && validate::password(&login.password).is_ok();
     let found = if is_possible { edge.directory.credentials(&login.login).await? } else { None };
     let (user, hash) = found.map(|found| (found.user, found.password_hash)).unzip();
@@ -139,9 +187,9 @@ pub(crate) async fn login(
         return Err(ApiError::unauthenticated_as("wrong_credentials", "the login or the password is wrong"));
     };
 
-    let (session, token) = open_session(&edge, user.id, &headers, Timestamp::now());
+    let (session, token) = open_session(edge, user.id, client, Timestamp::now());
     let outcome = edge.commands.execute(&Command::OpenSession { session }).await?;
-    Ok(Answer(sign_in(&edge, outcome.user.unwrap_or(user), &token)?))
+    sign_in(edge, outcome.user.unwrap_or(user), &token)
 }
 
 /// A refresh token.
@@ -199,11 +247,10 @@ pub(crate) async fn logout(State(edge): State<Arc<Edge>>, caller: Caller) -> Res
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn open_session(edge: &Edge, user: UserId, headers: &HeaderMap, at: Timestamp) -> (NewSession, RefreshToken) {
+fn open_session(edge: &Edge, user: UserId, client: &Client, at: Timestamp) -> (NewSession, RefreshToken) {
     let id = SessionId::generate(edge.config.region.number);
     let token = RefreshToken::generate(id);
-    let client = headers.get(header::USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()));
-    let client = client.unwrap_or_default().chars().filter(|char| !char.is_control()).take(CLIENT_CHARACTERS).collect();
+    let client = client.name.clone();
     let expires_at = at.plus(refresh_life(edge));
     (NewSession { id, user, refresh_hash: token.hash(), client, expires_at, at }, token)
 }
@@ -217,10 +264,12 @@ fn sign_in(edge: &Edge, user: directory::User, token: &RefreshToken) -> Result<S
     let caller = edge.tokens.verify(&access_token)?;
     Ok(SignedIn {
         user: User::seen_by(&caller, user, edge),
-        access_token,
-        token_type: "Bearer",
-        expires_in: edge.tokens.life().as_secs(),
-        refresh_token: token.reveal(),
-        refresh_expires_in: refresh_life(edge).as_secs(),
+        tokens: SessionTokens {
+            access_token,
+            token_type: "Bearer",
+            expires_in: edge.tokens.life().as_secs(),
+            refresh_token: token.reveal(),
+            refresh_expires_in: refresh_life(edge).as_secs(),
+        },
     })
 }

@@ -46,10 +46,12 @@ pub(crate) fn group_of(conversation: ConversationId) -> Result<GroupId, ApiError
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct List {
+    /// Only groups, or only direct conversations.
+    pub(crate) kind: Option<Kind>,
     /// How many at most; 50 when missing.
-    limit: Option<Limit>,
+    pub(crate) limit: Option<Limit>,
     /// The `next` of the page before.
-    cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
 }
 
 /// One's conversations: all groups, and the direct ones in which something was said.
@@ -62,12 +64,18 @@ pub(crate) async fn list(
     caller: Caller,
     Query(list): Query<List>,
 ) -> Result<Answer<Page<Conversation>>, ApiError> {
+    Ok(Answer(page(&edge, &caller, list).await?))
+}
+
+/// A page of the caller's conversations.
+pub(crate) async fn page(edge: &Edge, caller: &Caller, list: List) -> Result<Page<Conversation>, ApiError> {
     let before = list.cursor.as_deref().map(cursor::decode).transpose()?;
     let limit = list.limit.unwrap_or_default().items();
-    let active = activity::latest(&edge, caller.user, before, limit + 1).await?;
+    let conversations = activity::of(edge, caller.user, list.kind).await?;
+    let active = activity::latest(edge, conversations, before, limit + 1).await?;
     let Page { items, next } = Page::cut(active, limit, activity::Active::place);
-    let items = view::describe(&edge, caller.user, items).await?;
-    Ok(Answer(Page { items, next }))
+    let items = view::describe(edge, caller.user, items).await?;
+    Ok(Page { items, next })
 }
 
 /// The kind of a conversation.
@@ -158,7 +166,7 @@ pub(crate) async fn create_group(
     Ok((group, !outcome.repeated))
 }
 
-async fn direct_with(edge: &Edge, caller: &Caller, user: UserId) -> Result<Conversation, ApiError> {
+pub(crate) async fn direct_with(edge: &Edge, caller: &Caller, user: UserId) -> Result<Conversation, ApiError> {
     match users::find(edge, user).await {
         Ok(found) if !found.deleted => describe_one(edge, caller.user, ConversationId::direct(caller.user, user)).await,
         Err(error) if error.code() != "not_found" => Err(error),

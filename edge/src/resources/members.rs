@@ -125,14 +125,24 @@ pub(crate) async fn add(
     InConversation { caller, conversation }: InConversation,
     Json(new): Json<NewMembers>,
 ) -> Result<Answer<Conversation>, ApiError> {
+    Ok(Answer(invite(&edge, &caller, conversation, new.users).await?))
+}
+
+/// Adds members to a group and gives it as it then is. What is wrong is said of the field `users`.
+pub(crate) async fn invite(
+    edge: &Edge,
+    caller: &Caller,
+    conversation: ConversationId,
+    users: Vec<UserId>,
+) -> Result<Conversation, ApiError> {
     let group = conversations::group_of(conversation)?;
-    if new.users.is_empty() {
+    if users.is_empty() {
         return Err(ApiError::invalid("/users", "must name at least one user"));
     }
-    let users = distinct("/users", new.users)?;
+    let users = distinct("/users", users)?;
     let command = Command::AddMembers { group, by: caller.user, users, at: Timestamp::now() };
     edge.commands.ask(&command).await?.map_err(|refusal| unknown_users("/users", refusal))?;
-    Ok(Answer(conversations::describe_one(&edge, caller.user, conversation).await?))
+    conversations::describe_one(edge, caller.user, conversation).await
 }
 
 /// Removes a member from a group: the owner may remove anybody, everybody may leave (`me`).

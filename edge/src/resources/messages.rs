@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json as Answer;
 use axum::extract::State;
+use directory::Role;
 use history::Order;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -13,8 +14,9 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::auth::Caller;
 use crate::cursor::{self, Page};
-use crate::extract::{ConversationParam, InConversation, Json, Limit, MessageParams, OfMessage, Query};
+use crate::extract::{ConversationParam, InConversation, Json, Limit, MessageParams, OfMessage, Query, ToConversation};
 use crate::posting::Draft;
 use crate::{ApiError, Edge};
 
@@ -49,7 +51,7 @@ pub(crate) struct Message {
     /// The users that this message calls by name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) mentions: Vec<UserId>,
-    /// When the log stored it.
+    /// When it was said: when the log stored it, unless it was imported with a time of its own.
     pub(crate) created_at: Timestamp,
     /// When it was last edited, or deleted; `created_at` at first.
     pub(crate) updated_at: Timestamp,
@@ -80,7 +82,9 @@ impl Kind {
 impl From<history::Message> for Message {
     fn from(message: history::Message) -> Self {
         let kind = Kind::of(&message.content);
-        let Content { text, image, video, reply_to, mentions } = message.content;
+        let created_at = message.content.said_at(message.created_at);
+        let is_changed = message.updated_at != message.created_at;
+        let Content { text, image, video, reply_to, mentions, .. } = message.content;
         Self {
             id: message.id,
             conversation: message.conversation,
@@ -92,33 +96,33 @@ impl From<history::Message> for Message {
             video,
             reply_to,
             mentions,
-            created_at: message.created_at,
-            updated_at: message.updated_at,
+            created_at,
+            updated_at: if is_changed { message.updated_at } else { created_at },
             deleted: message.deleted,
         }
     }
 }
 
 /// Which messages. All conditions hold together.
-#[derive(Deserialize, IntoParams)]
+#[derive(Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct List {
     /// Only messages with a smaller `seq`.
-    before_seq: Option<u64>,
+    pub(crate) before_seq: Option<u64>,
     /// Only messages with a greater `seq`.
-    after_seq: Option<u64>,
+    pub(crate) after_seq: Option<u64>,
     /// Only messages that were stored at this time or later.
-    since: Option<Timestamp>,
+    pub(crate) since: Option<Timestamp>,
     /// Only messages of this user.
-    sender: Option<UserId>,
+    pub(crate) sender: Option<UserId>,
     /// `desc`, newest first, when missing; or `asc`.
     #[param(value_type = Option<OrderName>, inline)]
-    order: Option<Order>,
+    pub(crate) order: Option<Order>,
     /// How many at most; 50 when missing.
-    limit: Option<Limit>,
+    pub(crate) limit: Option<Limit>,
     /// The `next` of the page before, asked for with the same conditions.
-    cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
 }
 
 /// The order of a page.
@@ -138,6 +142,11 @@ pub(crate) async fn list(
     InConversation { conversation, .. }: InConversation,
     Query(list): Query<List>,
 ) -> Result<Answer<Page<Message>>, ApiError> {
+    Ok(Answer(page(&edge, conversation, list).await?))
+}
+
+/// A page of a conversation's messages, for whoever has been let in.
+pub(crate) async fn page(edge: &Edge, conversation: ConversationId, list: List) -> Result<Page<Message>, ApiError> {
     let limit = list.limit.unwrap_or_default().items();
     let order = list.order.unwrap_or_default();
     let (mut before_seq, mut after_seq) = (list.before_seq, list.after_seq);
@@ -149,30 +158,47 @@ pub(crate) async fn list(
     }
     let page = history::Page { before_seq, after_seq, since: list.since, sender: list.sender, order, limit: limit + 1 };
     let messages = edge.timeline.messages(conversation, &page).await?;
-    Ok(Answer(Page::cut(messages, limit, |last| last.seq).map(Message::from)))
+    Ok(Page::cut(messages, limit, |last| last.seq).map(Message::from))
 }
 
 /// A message to be sent. Its kind is read off what it holds.
-#[derive(Deserialize, ToSchema)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewMessage {
     /// A UUIDv7 of the client's, by which the message can be sent again without being sent twice.
-    id: Option<EventId>,
+    pub(crate) id: Option<EventId>,
     /// What it mainly is; if it is given, it must fit.
-    kind: Option<Kind>,
+    pub(crate) kind: Option<Kind>,
     /// Plain text. May be missing beside an image or a video.
     #[serde(default)]
     #[schema(example = "Hello, Bob!")]
-    text: String,
+    pub(crate) text: String,
     /// A link to an image.
-    image: Option<Image>,
+    pub(crate) image: Option<Image>,
     /// A link to a video.
-    video: Option<Video>,
+    pub(crate) video: Option<Video>,
     /// The message that this one answers.
-    reply_to: Option<EventId>,
+    pub(crate) reply_to: Option<EventId>,
     /// The users that this message calls by name.
     #[serde(default)]
-    mentions: Vec<UserId>,
+    pub(crate) mentions: Vec<UserId>,
+    /// Whose message it is, if not the caller's: with the role `import` only.
+    pub(crate) sender: Option<UserId>,
+    /// When it was said, if that was elsewhere and before now: with the role `import` only.
+    pub(crate) sent_at: Option<Timestamp>,
+}
+
+/// Whose message it is to be: the caller's own, stored with the time of now, unless the caller may import.
+pub(crate) fn author(caller: &Caller, sender: Option<UserId>, sent_at: Option<Timestamp>) -> Result<UserId, ApiError> {
+    let sender = sender.unwrap_or(caller.user);
+    let is_ones_own = sender == caller.user && sent_at.is_none();
+    if !is_ones_own && !caller.is(Role::Import) {
+        return Err(ApiError::forbidden("only the role `import` sends as somebody else, or with a time of its own"));
+    }
+    if sent_at.is_some_and(|sent_at| sent_at > Timestamp::now()) {
+        return Err(ApiError::invalid("/sent_at", "lies ahead of the server's clock"));
+    }
+    Ok(sender)
 }
 
 /// Sends a message.
@@ -184,19 +210,31 @@ pub(crate) struct NewMessage {
     responses(
         (status = 201, body = Message),
         (status = 200, description = "It had been sent before", body = Message),
+        (status = 403, description = "Only the role `import` sends as somebody else, or with a time of its own"),
         (status = 409, description = "The id stands for another message"),
     ))]
 pub(crate) async fn send(
     State(edge): State<Arc<Edge>>,
-    InConversation { caller, conversation }: InConversation,
+    ToConversation { caller, conversation }: ToConversation,
     Json(new): Json<NewMessage>,
 ) -> Result<(StatusCode, Answer<Message>), ApiError> {
-    let NewMessage { id, kind, text, image, video, reply_to, mentions } = new;
-    let content = Content { text, image, video, reply_to, mentions };
+    post(&edge, &caller, conversation, new).await
+}
+
+/// Sends a message and answers as [`send`] does.
+pub(crate) async fn post(
+    edge: &Edge,
+    caller: &Caller,
+    conversation: ConversationId,
+    new: NewMessage,
+) -> Result<(StatusCode, Answer<Message>), ApiError> {
+    let NewMessage { id, kind, text, image, video, reply_to, mentions, sender, sent_at } = new;
+    let sender = author(caller, sender, sent_at)?;
+    let content = Content { text, image, video, reply_to, mentions, sent_at };
     if kind.is_some_and(|kind| kind != Kind::of(&content)) {
         return Err(ApiError::invalid("/kind", "does not fit what the message holds"));
     }
-    let posted = edge.posting.send(caller.user, conversation, Draft { id, content }).await?;
+    let posted = edge.posting.send(sender, conversation, Draft { id, content }).await?;
     let status = if posted.duplicate { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Answer(posted.message.into())))
 }

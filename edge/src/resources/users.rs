@@ -22,7 +22,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Edge>> {
     OpenApiRouter::default()
         .routes(routes!(search))
         .routes(routes!(get_me, update_me, delete_me))
-        .routes(routes!(get))
+        .routes(routes!(get, update, delete))
         .routes(routes!(set_roles))
 }
 
@@ -81,12 +81,20 @@ pub(crate) struct UserBrief {
 
 /// What stands for the name of a user that was deleted.
 const TOMBSTONE_NAME: &str = "Deleted user";
+/// The domain of the addresses of users who gave none. Nobody can have an address there (RFC 2606).
+const NO_EMAIL_DOMAIN: &str = "@users.invalid";
+
+/// What the directory keeps as the address of a user who gave none, for it must be unique.
+pub(crate) fn no_email(user: UserId) -> String {
+    format!("{user}{NO_EMAIL_DOMAIN}")
+}
 
 impl User {
     /// The user as `caller` may see it.
     pub(crate) fn seen_by(caller: &Caller, user: directory::User, edge: &Edge) -> Self {
         let is_oneself = user.id == caller.user;
-        let shows_email = !user.deleted && (is_oneself || edge.config.users.show_email);
+        let has_email = !user.deleted && !user.email.ends_with(NO_EMAIL_DOMAIN);
+        let shows_email = has_email && (is_oneself || edge.config.users.show_email);
         let shows_roles = is_oneself || caller.is(Role::Operator);
         Self {
             id: user.id,
@@ -161,32 +169,32 @@ pub(crate) async fn get_me(State(edge): State<Arc<Edge>>, caller: Caller) -> Res
 }
 
 /// What to change of oneself. Fields that are missing stay.
-#[derive(Deserialize, ToSchema)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UserChange {
     /// 3 to 32 letters, digits, `_`, `.` or `-`.
     #[schema(example = "ada", pattern = "^[A-Za-z0-9_.-]{3,32}$")]
-    username: Option<String>,
+    pub(crate) username: Option<String>,
     /// The name that others see: 1 to 100 characters.
     #[schema(example = "Ada Lovelace")]
-    name: Option<String>,
+    pub(crate) name: Option<String>,
     /// An email address.
     #[schema(example = "ada@example.org")]
-    email: Option<String>,
+    pub(crate) email: Option<String>,
     /// A link to a picture; `null` takes it away.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, example = "https://example.org/ada.png")]
-    picture: Option<Option<String>>,
+    pub(crate) picture: Option<Option<String>>,
     /// A new password of 8 to 128 characters. All other sessions end.
     #[schema(format = Password)]
-    password: Option<String>,
+    pub(crate) password: Option<String>,
     /// The password so far, needed for a new one.
     #[schema(format = Password)]
-    current_password: Option<String>,
+    pub(crate) current_password: Option<String>,
 }
 
 /// Tells `null` from a field that is missing.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+pub(crate) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -202,14 +210,50 @@ pub(crate) async fn update_me(
     caller: Caller,
     Json(change): Json<UserChange>,
 ) -> Result<Answer<User>, ApiError> {
+    Ok(Answer(change_user(&edge, &caller, caller.user, change).await?))
+}
+
+/// Changes what a user says of itself: one's own, or as an operator anybody's, but for the password.
+#[utoipa::path(patch, path = "/v1/users/{user}", tag = "users", operation_id = "update_user", params(UserParam),
+    responses(
+        (status = 200, body = User),
+        (status = 403, description = "It is somebody else, or the current password is wrong"),
+        (status = 409, description = "The user name or the email address is taken"),
+    ))]
+pub(crate) async fn update(
+    State(edge): State<Arc<Edge>>,
+    OfUser { caller, user }: OfUser,
+    Json(change): Json<UserChange>,
+) -> Result<Answer<User>, ApiError> {
+    Ok(Answer(change_user(&edge, &caller, user, change).await?))
+}
+
+/// Passes the user itself, and operators. Whether the caller still is one is asked of the directory: what
+/// operators may do to others cannot be undone.
+async fn require_self_or_operator(edge: &Edge, caller: &Caller, user: UserId) -> Result<(), ApiError> {
+    if caller.user == user || find(edge, caller.user).await?.roles.contains(&Role::Operator) {
+        return Ok(());
+    }
+    Err(ApiError::forbidden("only the user itself or an operator may do this"))
+}
+
+/// Changes a user: oneself, or as an operator anybody, but for the password.
+pub(crate) async fn change_user(
+    edge: &Edge,
+    caller: &Caller,
+    user: UserId,
+    change: UserChange,
+) -> Result<User, ApiError> {
+    require_self_or_operator(edge, caller, user).await?;
     check(&change, edge.config.limits.name_characters)?;
     let password_hash = match (change.password, change.current_password) {
-        (Some(password), Some(current)) => Some(replace_password(&edge, &caller, password, current).await?),
+        (Some(_), _) if caller.user != user => return Err(ApiError::forbidden("a password is its user's own")),
+        (Some(password), Some(current)) => Some(replace_password(edge, caller, password, current).await?),
         (Some(_), None) => return Err(ApiError::invalid("/current_password", "needed for a new password")),
         (None, _) => None,
     };
     let command = Command::UpdateUser {
-        user: caller.user,
+        user,
         username: change.username,
         name: change.name,
         email: change.email,
@@ -220,7 +264,7 @@ pub(crate) async fn update_me(
     };
     let outcome = edge.commands.execute(&command).await?;
     let user = outcome.user.ok_or_else(ApiError::not_found)?;
-    Ok(Answer(User::seen_by(&caller, user, &edge)))
+    Ok(User::seen_by(caller, user, edge))
 }
 
 fn check(change: &UserChange, name_characters: usize) -> Result<(), ApiError> {
@@ -250,8 +294,32 @@ async fn replace_password(edge: &Edge, caller: &Caller, password: String, curren
 /// The messages stay.
 #[utoipa::path(delete, path = "/v1/users/me", tag = "users", operation_id = "delete_me", responses((status = 204)))]
 pub(crate) async fn delete_me(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<StatusCode, ApiError> {
-    edge.commands.execute(&Command::DeleteUser { user: caller.user, at: Timestamp::now() }).await?;
-    edge.tokens.revoke(caller.session);
+    delete_user(&edge, &caller, caller.user).await
+}
+
+/// Deletes a user: oneself, or as an operator anybody.
+///
+/// All its sessions end, it leaves its groups, its texts are erased. Its messages stay and show a tombstone name. Its
+/// user name is never given again, so that nobody can pass for it.
+#[utoipa::path(delete, path = "/v1/users/{user}", tag = "users", operation_id = "delete_user", params(UserParam),
+    responses(
+        (status = 204),
+        (status = 403, description = "It is somebody else"),
+    ))]
+pub(crate) async fn delete(
+    State(edge): State<Arc<Edge>>,
+    OfUser { caller, user }: OfUser,
+) -> Result<StatusCode, ApiError> {
+    delete_user(&edge, &caller, user).await
+}
+
+/// Deletes a user: oneself, or as an operator anybody.
+pub(crate) async fn delete_user(edge: &Edge, caller: &Caller, user: UserId) -> Result<StatusCode, ApiError> {
+    require_self_or_operator(edge, caller, user).await?;
+    edge.commands.execute(&Command::DeleteUser { user, at: Timestamp::now() }).await?;
+    if caller.user == user {
+        edge.tokens.revoke(caller.session);
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -290,4 +358,16 @@ pub(crate) async fn set_roles(
 pub(crate) async fn find(edge: &Edge, user: UserId) -> Result<directory::User, ApiError> {
     let found = edge.directory.users(&[user]).await?;
     found.into_iter().next().flatten().ok_or_else(ApiError::not_found)
+}
+
+/// The user that a body names by id or by user name.
+pub(crate) async fn named(edge: &Edge, pointer: &str, text: &str) -> Result<UserId, ApiError> {
+    if let Ok(user) = text.parse() {
+        return Ok(user);
+    }
+    let nobody = || ApiError::invalid(pointer, "names a user that there is not");
+    // What is no user name is not looked for: it might be an email address, which may be hidden.
+    validate::username(text).map_err(|_| nobody())?;
+    let found = edge.directory.credentials(text).await?;
+    found.map(|found| found.user.id).ok_or_else(nobody)
 }

@@ -119,7 +119,7 @@ impl Fields {
         if let Some(File { id }) = attachment {
             return Err(ApiError::conflict("not_supported", format!("attachments such as {id} are not served yet")));
         }
-        Ok(Draft { id, content: Content { text, image, video, reply_to, mentions } })
+        Ok(Draft { id, content: Content { text, image, video, reply_to, mentions, sent_at: None } })
     }
 }
 

@@ -165,6 +165,7 @@ impl Fields<'_> {
             video: self.video.take(),
             reply_to: self.reply_to.take(),
             mentions: self.mentions.take().unwrap_or_default(),
+            sent_at: None,
         };
         match self.kind.take() {
             Some(kind) if kind != content.kind() => {

@@ -6,6 +6,7 @@ use history::Tail;
 use serde::{Deserialize, Serialize};
 use types::{ConversationId, Timestamp, UserId};
 
+use crate::resources::conversations::Kind;
 use crate::{ApiError, Edge};
 
 /// Direct conversations of one user that are looked at, at most.
@@ -46,16 +47,26 @@ impl Active {
     }
 }
 
-/// The conversations of a user with the latest activity, latest first, behind a place, at most `limit`.
+/// The conversations of a user, all or those of a kind.
+pub(crate) async fn of(edge: &Edge, user: UserId, kind: Option<Kind>) -> Result<Vec<ConversationId>, ApiError> {
+    let mut conversations = Vec::new();
+    if kind != Some(Kind::Direct) {
+        conversations.extend(edge.directory.groups_of(user).await?.into_iter().map(ConversationId::Group));
+    }
+    if kind != Some(Kind::Group) {
+        let peers = peers(edge, user).await?;
+        conversations.extend(peers.into_iter().map(|peer| ConversationId::direct(user, peer)));
+    }
+    Ok(conversations)
+}
+
+/// Those of these conversations with the latest activity, latest first, behind a place, at most `limit`.
 pub(crate) async fn latest(
     edge: &Edge,
-    user: UserId,
+    conversations: Vec<ConversationId>,
     before: Option<Place>,
     limit: usize,
 ) -> Result<Vec<Active>, ApiError> {
-    let groups = edge.directory.groups_of(user).await?;
-    let direct = peers(edge, user).await?.into_iter().map(|peer| ConversationId::direct(user, peer));
-    let conversations: Vec<ConversationId> = groups.into_iter().map(ConversationId::Group).chain(direct).collect();
     let tails = edge.timeline.tails(&conversations).await?;
     let mut active: Vec<Active> =
         conversations.into_iter().zip(tails).map(|(conversation, tail)| Active::new(conversation, tail)).collect();
