@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+use types::notice::Status;
 use types::{ConversationId, Entry, Timestamp, UserId};
 use uuid::Uuid;
 
@@ -191,6 +192,60 @@ pub(crate) fn read(in_conversation: ConversationId, seq: u64) -> Bytes {
         json.extend_from_slice(br#"","seq":"#);
         number(json, seq);
         json.push(b'}');
+    })
+}
+
+/// The other user of a direct conversation has read this far.
+pub(crate) fn read_by(in_conversation: ConversationId, user: UserId, seq: u64) -> Bytes {
+    mark("read", in_conversation, user, seq)
+}
+
+/// Events up to here have arrived at a device of the other user of a direct conversation.
+pub(crate) fn delivered(in_conversation: ConversationId, user: UserId, seq: u64) -> Bytes {
+    mark("delivered", in_conversation, user, seq)
+}
+
+fn mark(kind: &str, in_conversation: ConversationId, user: UserId, seq: u64) -> Bytes {
+    text_frame(|json| {
+        json.extend_from_slice(br#"{"type":""#);
+        json.extend_from_slice(kind.as_bytes());
+        json.extend_from_slice(br#"","conversation":""#);
+        conversation(json, in_conversation);
+        json.extend_from_slice(br#"","user":""#);
+        id(json, user.into());
+        json.extend_from_slice(br#"","seq":"#);
+        number(json, seq);
+        json.push(b'}');
+    })
+}
+
+/// Whether a user is there, and if it is not, when it was last seen, as far as this edge remembers.
+pub(crate) fn presence(user: UserId, status: Status, last_seen: Option<Timestamp>) -> Bytes {
+    text_frame(|json| {
+        json.extend_from_slice(br#"{"type":"presence","user":""#);
+        id(json, user.into());
+        json.extend_from_slice(br#"","status":""#);
+        json.extend_from_slice(match status {
+            Status::Offline => b"offline",
+            Status::Away => b"away",
+            Status::Online => b"online",
+        });
+        json.push(b'"');
+        if let Some(at) = last_seen.filter(|_| status == Status::Offline) {
+            json.extend_from_slice(br#","last_seen":""#);
+            json.extend_from_slice(at.to_string().as_bytes());
+            json.push(b'"');
+        }
+        json.push(b'}');
+    })
+}
+
+/// The receiver watches this user no more, for it may no longer see the user's presence: it may ask again.
+pub(crate) fn unwatched(user: UserId) -> Bytes {
+    text_frame(|json| {
+        json.extend_from_slice(br#"{"type":"unwatched","user":""#);
+        id(json, user.into());
+        json.extend_from_slice(br#""}"#);
     })
 }
 

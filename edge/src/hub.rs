@@ -5,6 +5,7 @@
 //!
 //! [`Burst`]: crate::frame::Burst
 
+mod attendance;
 pub(crate) mod connection;
 mod dispatch;
 pub(crate) mod outbox;
@@ -25,6 +26,8 @@ use types::{GroupId, SessionId, Timestamp, UserId, Vector};
 use crate::auth::{Caller, Tokens};
 use crate::membership::Membership;
 use crate::{ApiError, frame};
+use attendance::Attendance;
+pub(crate) use attendance::{MAX_WATCHED, Seen};
 use connection::Connection;
 use dispatch::Dispatcher;
 use outbox::{Ending, Join};
@@ -69,6 +72,7 @@ pub(crate) struct Hub {
     numbers: AtomicU64,
     is_closed: AtomicBool,
     gauge: metrics::Gauge,
+    attendance: Attendance,
 }
 
 /// What a [`Hub`] is made of.
@@ -126,6 +130,7 @@ impl Hub {
             numbers: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
             gauge: metrics::gauge!("edge_connections"),
+            attendance: Attendance::new(log),
         });
         tokio::spawn(Dispatcher::new(hub.clone(), feed).run(shutdown.clone()));
         tokio::spawn(tick(hub.clone(), shutdown));
@@ -141,8 +146,7 @@ impl Hub {
         if self.is_closed() {
             return Err(ApiError::unavailable());
         }
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let connection = Arc::new(Connection::new(number, caller, self.now(), self.outbox_bytes));
+        let connection = Arc::new(Connection::new(self.next_number(), caller, self.now(), self.outbox_bytes));
         match listening {
             Listening::ForFrames => connection.outbox.listen_first(),
             Listening::ForWhere => connection.outbox.only_hear(),
@@ -157,6 +161,7 @@ impl Hub {
             connection.outbox.end(Ending::Close { code: TOO_MANY, reason, flush: false });
             return Ok(presence);
         }
+        self.has_come(caller.user).await;
         self.enter_groups(connection).await?;
         self.wheel.add(connection, EARLY_BEATS);
         if self.is_closed() {
@@ -180,6 +185,10 @@ impl Hub {
             }
         }
         Err(ApiError::unavailable())
+    }
+
+    fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
     fn membership_changes(&self, user: UserId) -> u64 {
@@ -241,6 +250,7 @@ impl Hub {
     /// The user has no more access to the group: its connections get nothing of it from here on.
     fn removed(&self, group: GroupId, user: UserId) {
         self.membership.set(group, user, false);
+        self.unwatch(user);
         let Some(room) = self.rooms.find(Topic::User(user)) else { return };
         room.note_change();
         for connection in self.rooms.of_user(user) {
@@ -256,6 +266,7 @@ impl Hub {
     /// its connections get nothing of the group until the directory was asked.
     fn doubted(&self, group: GroupId, user: UserId) {
         self.membership.set(group, user, false);
+        self.unwatch(user);
         let Some(room) = self.rooms.find(Topic::User(user)) else { return };
         room.note_change();
         let Some(room) = self.rooms.find(Topic::Group(group)) else { return };
@@ -332,6 +343,7 @@ impl Drop for Presence {
     fn drop(&mut self) {
         self.connection.outbox.forget_task();
         self.hub.rooms.leave_all(&self.connection);
+        self.hub.may_have_gone(self.connection.user);
         self.hub.gauge.decrement(1.0);
     }
 }
@@ -344,6 +356,9 @@ async fn tick(hub: Arc<Hub>, shutdown: CancellationToken) {
         hub.beat.store(beat, Ordering::Relaxed);
         for connection in due.iter().filter_map(std::sync::Weak::upgrade) {
             hub.look(&connection, beat);
+        }
+        if beat % BEATS_PER_SECOND == 0 {
+            hub.look_who_is_there();
         }
     }
 }

@@ -11,6 +11,7 @@
 //! | `timeline`, `posting` | reading and writing messages |
 //! | `live`, `ws`, `hub`, `frame` | WebSocket, long-poll, resume, fan-out |
 //! | `socketio` | the same for clients that speak Socket.IO |
+//! | `presence` | who may see whether somebody is there |
 //! | `auth`, `membership`, `limits` | who may, and how often |
 //! | `commands` | writes to the directory |
 //! | `operations`, `page` | health, metrics, documents, the built-in page |
@@ -33,6 +34,7 @@ mod openapi;
 mod operations;
 mod page;
 mod posting;
+mod presence;
 mod resources;
 mod router;
 mod server;

@@ -15,10 +15,12 @@ use utoipa_axum::routes;
 
 use crate::auth::Tokens;
 use crate::config::LimitsConfig;
+use crate::hub::connection::Connection;
 use crate::hub::{self, Hub, HubLimits};
 use crate::limits::Limits;
 use crate::membership::Membership;
 use crate::posting::Posting;
+use crate::presence::Sharing;
 use crate::resources::events;
 use crate::timeline::Timeline;
 use crate::{ApiError, Edge, Error, ws};
@@ -41,6 +43,7 @@ pub(crate) struct Live {
     log: Arc<dyn Log>,
     history: Arc<dyn History>,
     directory: Arc<dyn Directory>,
+    pub(crate) sharing: Sharing,
     /// Every task of a connection.
     pub(crate) tasks: TaskTracker,
     /// Ends the hub's own tasks.
@@ -108,7 +111,7 @@ impl Live {
         let hub = hub::Parts {
             log: log.clone(),
             directory: directory.clone(),
-            membership,
+            membership: membership.clone(),
             tokens: tokens.clone(),
             limits: HubLimits {
                 connections_per_user: limits.connections_per_user,
@@ -118,7 +121,30 @@ impl Live {
         };
         let hub = Hub::start(hub, shutdown.clone()).await.map_err(|error| Error::Unavailable(error.to_string()))?;
         let tasks = TaskTracker::new();
-        Ok(Arc::new(Self { hub, posting, timeline, tokens, rates, limits, log, history, directory, tasks, shutdown }))
+        let sharing = Sharing::new(directory.clone(), timeline.clone(), membership);
+        Ok(Arc::new(Self {
+            hub,
+            posting,
+            timeline,
+            tokens,
+            rates,
+            limits,
+            log,
+            history,
+            directory,
+            sharing,
+            tasks,
+            shutdown,
+        }))
+    }
+
+    /// Has a connection watch exactly these users, as far as its own user shares a conversation with them.
+    ///
+    /// # Errors
+    /// 422 for too many users, 503 when it cannot be found out now whom they share conversations with.
+    pub(crate) async fn watch(&self, connection: &Arc<Connection>, users: Vec<UserId>) -> Result<(), ApiError> {
+        let users = self.sharing.seen_by(connection.user, users).await?;
+        self.hub.watch(connection, &users).await
     }
 
     /// Whether connections are taken: not after [`Live::close`], nor when the log can no longer be listened to.

@@ -96,6 +96,12 @@ impl Membership {
         }
     }
 
+    /// Another number whenever a membership may have changed: what was found out under the same number still holds, as
+    /// far as this edge has heard.
+    pub(crate) fn version(&self) -> u64 {
+        *self.notices.lock()
+    }
+
     /// Takes note of a change, from a notice.
     pub(crate) fn set(&self, group: GroupId, user: UserId, is_member: bool) {
         let mut notices = self.notices.lock();

@@ -208,7 +208,8 @@ impl Posting {
         Ok(())
     }
 
-    /// Notes how far a user has read, not beyond what there is, and tells its other sessions. Gives the mark as
+    /// Notes how far a user has read, not beyond what there is, and tells its other sessions and, in a direct
+    /// conversation, the peer. Gives the mark as
     /// it then stands.
     ///
     /// # Errors
@@ -221,7 +222,27 @@ impl Posting {
         if let Err(error) = self.stores.log.notify(log::Topic::User(user), notice).await {
             tracing::debug!(%error, "a read mark was not told to other sessions");
         }
+        self.tell_peer(user, conversation, Notice::ReadByPeer { conversation, user, seq: mark }).await;
         Ok(mark)
+    }
+
+    /// Tells the peer of a direct conversation how far it has arrived at a device of `user`.
+    ///
+    /// # Errors
+    /// 404 for a stranger.
+    pub(crate) async fn delivered(&self, user: UserId, conversation: ConversationId, seq: u64) -> Result<(), ApiError> {
+        self.stores.membership.require(user, conversation).await?;
+        let newest = self.stores.timeline.newest(&[conversation]).await?.into_iter().next().unwrap_or_default();
+        self.tell_peer(user, conversation, Notice::Delivered { conversation, user, seq: seq.min(newest) }).await;
+        Ok(())
+    }
+
+    async fn tell_peer(&self, user: UserId, conversation: ConversationId, notice: Notice) {
+        let is_direct = matches!(conversation, ConversationId::Direct(..));
+        let Some(peer) = conversation.peer_of(user).filter(|peer| is_direct && *peer != user) else { return };
+        if let Err(error) = self.stores.log.notify(log::Topic::User(peer), notice.encode()).await {
+            tracing::debug!(%error, "a mark was not told to the peer");
+        }
     }
 
     /// Tells the others of a conversation that `user` is typing.

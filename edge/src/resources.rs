@@ -6,6 +6,8 @@ pub(crate) mod conversations;
 pub(crate) mod events;
 pub(crate) mod members;
 pub(crate) mod messages;
+pub(crate) mod presence;
+pub(crate) mod reads;
 pub(crate) mod recent;
 pub(crate) mod sessions;
 pub(crate) mod users;
@@ -26,5 +28,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Edge>> {
         .merge(members::router())
         .merge(messages::router())
         .merge(recent::router())
+        .merge(reads::router())
+        .merge(presence::router())
         .merge(analytics::router())
 }

@@ -188,6 +188,8 @@ pub enum Topic {
     Group(GroupId),
     /// A user: the stored events of all its direct conversations, and notices for its sessions.
     User(UserId),
+    /// What edges say of a user's presence, for those that want to know. Notices only.
+    Presence(UserId),
     /// Changes that every edge must know at once, such as a removed member. Notices only.
     Directory,
 }

@@ -3,10 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "briefs/analytics.rs"]
+mod analytics;
 #[path = "briefs/chat_api.rs"]
 mod chat_api;
 #[path = "briefs/chatrooms.rs"]
 mod chatrooms;
+#[path = "briefs/presence.rs"]
+mod presence;
 #[path = "briefs/realtime.rs"]
 mod realtime;
 #[path = "briefs/two_party.rs"]

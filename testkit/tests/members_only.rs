@@ -103,8 +103,10 @@ fn canonical() -> Vec<(&'static str, Access, Value)> {
         ("PATCH /v1/conversations/{conversation}/messages/{message}", Members, json!({"text": "x"})),
         ("DELETE /v1/conversations/{conversation}/messages/{message}", Members, Value::Null),
         ("PUT /v1/conversations/{conversation}/read", Members, json!({"seq": 1})),
+        ("GET /v1/conversations/{conversation}/reads", Members, Value::Null),
         ("GET /v1/conversations/{conversation}/events", Members, Value::Null),
         ("GET /v1/events", SignedIn, Value::Null),
+        ("GET /v1/presence", SignedIn, Value::Null),
         ("GET /v1/messages/recent", SignedIn, Value::Null),
         ("GET /v1/analytics/top-users", SignedIn, Value::Null),
         ("GET /v1/analytics/top-conversations", SignedIn, Value::Null),
@@ -263,7 +265,8 @@ async fn no_list_shows_a_stranger_what_is_not_its_own() {
     .await;
     for (route, access, body) in table() {
         // These name in their body or query of whom and whereto; their own tests send strangers there.
-        let is_told_apart = ["GET /messages", "POST /messages", "POST /chatrooms/invite"].contains(&route);
+        let is_told_apart =
+            ["GET /messages", "POST /messages", "POST /chatrooms/invite", "GET /v1/presence"].contains(&route);
         let is_end =
             is_told_apart || route.contains("logout") || route.starts_with("DELETE") || route.starts_with("GET /v1/ws");
         if access != SignedIn || is_end {
@@ -316,6 +319,7 @@ async fn tries_everything(socket: &mut Socket, conversation: &str, message: &str
         json!({"type": "delete", "ref": "1", "conversation": conversation, "message": message}),
         json!({"type": "read", "ref": "1", "conversation": conversation, "seq": 1}),
         json!({"type": "typing", "ref": "1", "conversation": conversation}),
+        json!({"type": "delivered", "ref": "1", "conversation": conversation, "seq": 1}),
     ];
     for frame in frames {
         socket.send(&frame).await;

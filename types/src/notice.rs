@@ -51,6 +51,38 @@ pub enum Notice {
         /// Read up to and with this event.
         seq: u64,
     },
+    /// To the peer of a direct conversation: how far the other one has read.
+    ReadByPeer {
+        /// The conversation.
+        conversation: ConversationId,
+        /// Who has read.
+        user: UserId,
+        /// Read up to and with this event.
+        seq: u64,
+    },
+    /// To the peer of a direct conversation: what has arrived at a device of the other one.
+    Delivered {
+        /// The conversation.
+        conversation: ConversationId,
+        /// At whose device.
+        user: UserId,
+        /// Arrived up to and with this event.
+        seq: u64,
+    },
+    /// To a user: whichever edge holds connections of the user is to say so on its presence topic.
+    PresenceAsked {
+        /// The user.
+        user: UserId,
+    },
+    /// To a user's presence topic: what one edge sees of the user.
+    Presence {
+        /// The user.
+        user: UserId,
+        /// Which edge says so: a number that it drew when it started.
+        edge: u64,
+        /// What it sees.
+        status: Status,
+    },
     /// To a group, or to the peer of a direct conversation: somebody is typing.
     Typing {
         /// The conversation.
@@ -58,6 +90,20 @@ pub enum Notice {
         /// Who is typing.
         user: UserId,
     },
+}
+
+/// Whether a user is there. Ordered by what counts when several edges see a user: the most there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = PresenceStatus)]
+pub enum Status {
+    /// Not connected.
+    #[default]
+    Offline,
+    /// Connected, but nothing has come from the user for a while.
+    Away,
+    /// Connected.
+    Online,
 }
 
 impl Notice {

@@ -1,7 +1,7 @@
 //! A connection, as the hub knows it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use types::{SessionId, Timestamp, UserId};
@@ -26,6 +26,8 @@ pub(crate) struct Connection {
     pub(super) rooms: Mutex<Vec<Arc<Room>>>,
     /// The beat at which something last came from the client.
     heard: AtomicU64,
+    /// The beat at which its user last did something.
+    acted: AtomicU32,
     /// One more than the beat at which it was seen to end, 0 before.
     ended: AtomicU64,
     /// Whether a ping is out that nothing has answered.
@@ -42,6 +44,7 @@ impl Connection {
             outbox: Outbox::new(outbox_bytes),
             rooms: Mutex::default(),
             heard: AtomicU64::new(beat),
+            acted: AtomicU32::new(short(beat)),
             ended: AtomicU64::new(0),
             is_probed: AtomicBool::new(false),
         }
@@ -51,6 +54,16 @@ impl Connection {
     pub(crate) fn hear(&self, beat: u64) {
         self.heard.store(beat, Ordering::Relaxed);
         self.is_probed.store(false, Ordering::Relaxed);
+    }
+
+    /// Its user did something: what came was no sign of life of the client alone.
+    pub(crate) fn act(&self, beat: u64) {
+        self.acted.store(short(beat), Ordering::Relaxed);
+    }
+
+    /// For how many beats its user has done nothing.
+    pub(super) fn idle(&self, beat: u64) -> u64 {
+        short(beat).saturating_sub(self.acted.load(Ordering::Relaxed)).into()
     }
 
     /// The beat at which something last came.
@@ -72,4 +85,9 @@ impl Connection {
     pub(super) fn probe(&self) -> bool {
         self.is_probed.swap(true, Ordering::Relaxed)
     }
+}
+
+/// Beats are counted from the start of the process, and this many last for decades.
+fn short(beat: u64) -> u32 {
+    u32::try_from(beat).unwrap_or(u32::MAX)
 }

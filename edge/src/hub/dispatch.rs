@@ -138,6 +138,14 @@ impl Dispatcher {
             Notice::Typing { conversation, user } => self.show(topic, frame::typing(conversation, user), Some(user)),
             Notice::Read { conversation, seq } => self.show(topic, frame::read(conversation, seq), None),
             Notice::DirectoryChanged { version } => self.hub.directory.catch_up(directory::Version(version)),
+            Notice::ReadByPeer { conversation, user, seq } => {
+                self.show(topic, frame::read_by(conversation, user, seq), Some(user));
+            }
+            Notice::Delivered { conversation, user, seq } => {
+                self.show(topic, frame::delivered(conversation, user, seq), Some(user));
+            }
+            Notice::PresenceAsked { user } => self.hub.asked_for(user),
+            Notice::Presence { user, edge, status } => self.hub.note_presence(user, edge, status),
             Notice::UserUpdated { .. } => {}
         }
     }

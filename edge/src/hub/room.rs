@@ -99,6 +99,22 @@ impl Rooms {
         }
     }
 
+    /// Leaves the rooms of the presence of all users but these.
+    pub(crate) fn keep_watched(&self, connection: &Connection, users: &[UserId]) {
+        for user in self.watched_by(connection) {
+            if !users.contains(&user) {
+                self.leave(Topic::Presence(user), connection);
+            }
+        }
+    }
+
+    /// The users whose presence a connection watches.
+    pub(crate) fn watched_by(&self, connection: &Connection) -> Vec<UserId> {
+        let rooms = connection.rooms.lock();
+        let watched = |room: &Arc<Room>| if let Topic::Presence(user) = room.topic { Some(user) } else { None };
+        rooms.iter().filter_map(watched).collect()
+    }
+
     /// Leaves all rooms.
     pub(crate) fn leave_all(&self, connection: &Connection) {
         let rooms = std::mem::take(&mut *connection.rooms.lock());
@@ -116,7 +132,12 @@ impl Rooms {
 
     /// The connections of a user.
     pub(crate) fn of_user(&self, user: UserId) -> Vec<Arc<Connection>> {
-        self.find(Topic::User(user)).map(|room| room.connections.lock().clone()).unwrap_or_default()
+        self.within(Topic::User(user))
+    }
+
+    /// The connections in the room of a topic.
+    pub(crate) fn within(&self, topic: Topic) -> Vec<Arc<Connection>> {
+        self.find(topic).map(|room| room.connections.lock().clone()).unwrap_or_default()
     }
 
     /// Everybody. For the rare things that concern all.

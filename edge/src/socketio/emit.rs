@@ -57,7 +57,7 @@ fn name_of(json: &[u8]) -> &'static str {
     if let Some(rest) = json.strip_prefix(EVENT) {
         return name_of_event(rest);
     }
-    let known = ["hello", "resumed", "removed", "typing", "read"].into_iter().find(|name| is_of(name));
+    let known = ["hello", "resumed", "removed", "typing", "read", "delivered"].into_iter().find(|name| is_of(name));
     known.unwrap_or("event")
 }
 
@@ -176,10 +176,11 @@ mod tests {
             frame::typing(conversation, user()),
             frame::ping(),
             frame::read(conversation, 7),
+            frame::delivered(conversation, user(), 7),
             frame::removed(conversation),
         ]
         .concat();
-        assert_eq!(names(&chunk.into()), ["event", "typing", "probe", "read", "removed"]);
+        assert_eq!(names(&chunk.into()), ["event", "typing", "probe", "read", "delivered", "removed"]);
     }
 
     #[test]

@@ -240,6 +240,7 @@ impl Session {
     }
 
     async fn carry_out(&self, Request { reply, action }: Request, unstored: &mut Unstored) {
+        self.presence.connection.act(self.presence.hub.now());
         match action {
             Ok(Action::Send(conversation, draft)) => {
                 match self.edge.posting.begin(self.user(), conversation, draft).await {

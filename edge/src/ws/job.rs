@@ -10,6 +10,7 @@ use super::reply;
 use super::request::{Action, Request};
 use super::socket::Unstored;
 use crate::ApiError;
+use crate::hub::connection::Connection;
 use crate::live::Live;
 use crate::posting::Draft;
 
@@ -26,10 +27,18 @@ pub(crate) enum Done {
 }
 
 /// Does what a frame asks for.
-pub(super) fn of(live: Arc<Live>, user: UserId, request: Request) -> BoxFuture<'static, Done> {
+pub(super) fn of(live: Arc<Live>, connection: &Arc<Connection>, request: Request) -> BoxFuture<'static, Done> {
     let Request { reference, action } = request;
+    let user = connection.user;
     match action {
         Action::Send(conversation, draft) => Box::pin(send(live, user, reference, (conversation, draft))),
+        Action::Watch(users) => {
+            let connection = connection.clone();
+            Box::pin(async move {
+                let watching = live.watch(&connection, users).await;
+                answer(reference.as_deref(), watching.map(|()| Effect::Told))
+            })
+        }
         action => Box::pin(async move { answer(reference.as_deref(), act(&live, user, action).await) }),
     }
 }
@@ -65,9 +74,11 @@ async fn act(live: &Live, user: UserId, action: Action) -> Result<Effect, ApiErr
             live.posting.typing(user, conversation).await?;
             return Ok(Effect::Untold);
         }
-        Action::Send(..) | Action::Resume(_) | Action::Ping | Action::Watch => {
-            return Err(ApiError::conflict("not_supported", "presence is not served yet"));
+        Action::Delivered(conversation, seq) => {
+            live.posting.delivered(user, conversation, seq).await?;
+            return Ok(Effect::Untold);
         }
+        Action::Send(..) | Action::Resume(_) | Action::Ping | Action::Watch(_) => return Ok(Effect::Untold),
     }
     Ok(Effect::Told)
 }

@@ -36,8 +36,10 @@ pub(super) enum Action {
     Typing(ConversationId),
     /// `resume`: everything from here on.
     Resume(From),
-    /// `watch`: the presence of users.
-    Watch,
+    /// `delivered`: the client has everything up to here.
+    Delivered(ConversationId, u64),
+    /// `watch`: the presence of exactly these users.
+    Watch(Vec<UserId>),
     /// `ping`.
     Ping,
 }
@@ -145,10 +147,10 @@ impl Fields<'_> {
             "read" => Action::Read(need(self.conversation.take(), "conversation")?, need(self.seq.take(), "seq")?),
             "typing" => Action::Typing(need(self.conversation.take(), "conversation")?),
             "resume" => Action::Resume(self.from()?),
-            "watch" => {
-                self.users.take();
-                Action::Watch
+            "delivered" => {
+                Action::Delivered(need(self.conversation.take(), "conversation")?, need(self.seq.take(), "seq")?)
             }
+            "watch" => Action::Watch(need(self.users.take(), "users")?),
             "ping" => Action::Ping,
             other => return Err(("unknown_type", format!("`{}` is no type of frame", shorten(other)))),
         };

@@ -256,13 +256,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 let resume = super::rewind::resume(self.live.clone(), connection.clone(), request.reference, from);
                 self.rewind = Some(Box::pin(resume));
             }
-            _ => self.job = Some(job::of(self.live.clone(), connection.user, request)),
+            _ => {
+                connection.act(self.presence.hub.now());
+                self.job = Some(job::of(self.live.clone(), connection, request));
+            }
         }
     }
 
     fn may_begin(&self, action: &Action) -> bool {
         match action {
-            Action::Send(..) | Action::Typing(_) | Action::Watch | Action::Ping => true,
+            Action::Send(..) | Action::Typing(_) | Action::Delivered(..) | Action::Watch(_) | Action::Ping => true,
             // What may be about messages that were sent before it comes after they are stored.
             Action::Edit(..) | Action::Delete(..) | Action::Read(..) => self.unstored.is_empty(),
             Action::Resume(_) => self.rewind.is_none(),

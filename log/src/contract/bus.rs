@@ -10,7 +10,7 @@ use crate::{Delivery, Requests, Topic};
 
 pub(crate) async fn a_notice_reaches_those_who_listen_and_nobody_else(open: &Open) {
     let log = open().await;
-    let topics = [Topic::Group(group()), Topic::User(user()), Topic::Directory];
+    let topics = [Topic::Group(group()), Topic::User(user()), Topic::Presence(user()), Topic::Directory];
     let mut all = log.feed().await.unwrap();
     let mut one = log.feed().await.unwrap();
     for topic in topics {

@@ -5,7 +5,7 @@
 //! | a shard's stream | `<name>-<region>-<shard>` |
 //! | a stored event | `<name>.log.<region>.<shard>.g.<group>`, or `….d.<user a>.<user b>` |
 //! | its live copy | the same with `live` in the place of `log` |
-//! | a notice | `<name>.notice.g.<group>`, `<name>.notice.u.<user>`, `<name>.notice.directory` |
+//! | a notice | `<name>.notice.g.<group>`, `<name>.notice.u.<user>`, `….p.<user>` (presence), `….directory` |
 //! | a service | `<name>.service.<service>` |
 //! | a consumer's progress | `<name>.progress.<region>.<group>.<shard>` |
 //! | who reads which shard | bucket `<name>-readers-<region>`: `lease.<group>.<shard>`, `member.<group>.<process>` |
@@ -109,6 +109,7 @@ impl Names {
         match topic {
             Topic::Group(group) => format!("{}g.{group}", self.notice_prefix),
             Topic::User(user) => format!("{}u.{user}", self.notice_prefix),
+            Topic::Presence(user) => format!("{}p.{user}", self.notice_prefix),
             Topic::Directory => format!("{}directory", self.notice_prefix),
         }
     }
@@ -119,6 +120,7 @@ impl Names {
         match tail.split_once('.') {
             Some(("g", group)) => group.parse::<GroupId>().ok().map(Topic::Group),
             Some(("u", user)) => user.parse::<UserId>().ok().map(Topic::User),
+            Some(("p", user)) => user.parse::<UserId>().ok().map(Topic::Presence),
             _ => (tail == "directory").then_some(Topic::Directory),
         }
     }
@@ -132,7 +134,7 @@ impl Names {
                 subjects.push((Heard::First, format!("{}*.d.{user}.*", self.live_prefix)));
                 subjects.push((Heard::Second, format!("{}*.d.*.{user}", self.live_prefix)));
             }
-            Topic::Directory => {}
+            Topic::Presence(_) | Topic::Directory => {}
         }
         subjects
     }
@@ -209,7 +211,7 @@ mod tests {
             assert_eq!(names.read_event(&subject.replace(".log.", ".live.")), read);
             assert_eq!(names.read_event(&subject.replace("chat", "other")), None);
         }
-        for topic in [Topic::Group(group), Topic::User(me), Topic::Directory] {
+        for topic in [Topic::Group(group), Topic::User(me), Topic::Presence(me), Topic::Directory] {
             assert_eq!(names.read_notice(&names.notice(topic)), Some(topic));
         }
     }
