@@ -17,7 +17,6 @@
 
 mod acks;
 mod fanout;
-mod http;
 mod idle;
 mod latency;
 mod loader;

@@ -1,10 +1,16 @@
-//! What a developer runs: `cargo xtask test | tidy | bench | services | cluster`.
+//! What a developer runs: `cargo xtask test | tidy | bench | services | cluster | example | postman`.
 #![expect(clippy::print_stdout, reason = "a tool for people at a terminal")]
 
 mod bench;
 mod cluster;
+<<<<<<< HEAD
 mod faults;
+=======
+mod example;
+mod http;
+>>>>>>> 19c00d8 (docs, xtask: run every sample request, a Postman collection, and an example)
 mod load;
+mod postman;
 mod services;
 mod stores;
 mod test;
@@ -30,6 +36,10 @@ enum Task {
     Services(services::Action),
     /// A whole cluster on this machine, to look at: two edges, two ingests, two analytics workers, all servers.
     Cluster(cluster::Options),
+    /// Fills a running server with users, a chatroom and messages to look at.
+    Example(example::Options),
+    /// Writes the Postman collection anew from the description of the API.
+    Postman,
     /// The load client that the benchmark starts as a process of its own.
     #[command(hide = true)]
     Load,
@@ -44,6 +54,8 @@ fn main() -> ExitCode {
         Task::Faults(options) => faults::run(root(), &options),
         Task::Services(action) => services::run(&action),
         Task::Cluster(options) => cluster::run(root(), &options),
+        Task::Example(options) => example::run(&options),
+        Task::Postman => postman::run(root()),
         Task::Load => load::run(),
         Task::Tidy => tidy::run(root()),
     };

@@ -14,10 +14,12 @@ use servers::shell::{self, Needed};
 use crate::tidy;
 use real::Servers;
 
-/// What the tests start that cargo does not build: the browser test's browser, the README's client.
-const NEEDED: [Needed; 4] = [
+/// What the tests start that cargo does not build: the browser test's browser, the README's client, what checks the
+/// description of the API.
+const NEEDED: [Needed; 5] = [
     Needed { program: "curl", package: "curl" },
     Needed { program: "npx", package: "npm" },
+    Needed { program: "python3", package: "python3-venv" },
     Needed { program: "chromium", package: "chromium" },
     Needed { program: "chromedriver", package: "chromium-driver" },
 ];

@@ -20,9 +20,22 @@ fn breaches(tree: &Tree, row: &Row<'_>) -> Vec<String> {
     missing.map(|test| format!("{DOCUMENT}: {} names the test {test}, which does not exist", row.id)).collect()
 }
 
+/// Whether there is such a function, and it is run: as a test itself, or as a scenario.
 fn exists(tree: &Tree, test: &str) -> bool {
     let definition = format!("fn {test}(");
-    tree.with("rs").any(|file| file.text.contains(&definition))
+    tree.with("rs").any(|file| {
+        let lines: Vec<&str> = file.text.lines().map(str::trim).collect();
+        let defined = lines.iter().position(|line| line.contains(&definition));
+        let is_test = defined
+            .and_then(|index| index.checked_sub(1))
+            .and_then(|before| lines.get(before))
+            .is_some_and(|attribute| attribute.starts_with("#[test]") || attribute.starts_with("#[tokio::test"));
+        let is_scenario = || {
+            let list = file.text.split_once("scenarios!(").and_then(|(_, rest)| rest.split(')').next());
+            list.is_some_and(|list| list.split(',').any(|name| name.trim() == test))
+        };
+        defined.is_some() && (is_test || is_scenario())
+    })
 }
 
 /// A row of a table: `| B1-01 | … | proof |`.
@@ -64,5 +77,14 @@ mod tests {
             | S-02 | Not done. | |\n";
         let tree = Tree::of(&[(DOCUMENT, table), ("a.rs", "#[test]\nfn b1_01_users_are_listed() {}\n")]);
         assert_eq!(check(&tree), ["docs/REQUIREMENTS.md: B1-02 names the test b1_02_gone, which does not exist"]);
+    }
+
+    #[test]
+    fn a_function_that_no_test_runs_is_no_test() {
+        let table = "| B1-01 | x | `one_two` |\n";
+        let is_test = |text: &str| check(&Tree::of(&[(DOCUMENT, table), ("a.rs", text)])).is_empty();
+        assert!(is_test("#[tokio::test(flavor = \"multi_thread\")]\nasync fn one_two() {}\n"));
+        assert!(is_test("scenarios!(\n    one_two,\n);\nasync fn one_two(cluster: &Cluster) {}\n"));
+        assert!(!is_test("async fn one_two(cluster: &Cluster) {}\n"));
     }
 }

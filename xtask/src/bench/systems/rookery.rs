@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail};
 
 use super::free_address;
 use super::users::{LIMITS, Users};
-use crate::bench::http::Http;
 use crate::bench::process::{self, SERVER_CORE};
+use crate::http::Http;
 use crate::load::Room;
 
 /// How long a start or a stop may take.

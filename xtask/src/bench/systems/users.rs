@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::bench::http::Http;
+use crate::http::Http;
 use crate::load::Room;
 
 /// Connections over which users are registered at once.

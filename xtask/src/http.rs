@@ -13,13 +13,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 
 /// One connection.
-pub(super) struct Http {
+pub(crate) struct Http {
     stream: BufReader<TcpStream>,
     address: SocketAddr,
 }
 
 impl Http {
-    pub(super) fn connect(address: SocketAddr) -> Result<Self> {
+    pub(crate) fn connect(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -27,18 +27,24 @@ impl Http {
     }
 
     /// The status of a `GET`.
-    pub(super) fn status_of(&mut self, path: &str) -> Result<u16> {
+    pub(crate) fn status_of(&mut self, path: &str) -> Result<u16> {
         Ok(self.call("GET", path, "", b"")?.0)
     }
 
     /// Posts JSON and reads JSON; a status other than 2xx is an error.
-    pub(super) fn post(&mut self, path: &str, token: Option<&str>, body: &Value) -> Result<Value> {
+    pub(crate) fn post(&mut self, path: &str, token: Option<&str>, body: &Value) -> Result<Value> {
+        let (status, answer) = self.try_post(path, token, body)?;
+        if !(200..300).contains(&status) {
+            bail!("POST {path}: {status} {answer}");
+        }
+        Ok(answer)
+    }
+
+    /// Posts JSON and reads JSON, whatever the status.
+    pub(crate) fn try_post(&mut self, path: &str, token: Option<&str>, body: &Value) -> Result<(u16, Value)> {
         let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
         let (status, answer) = self.call("POST", path, &authorization, body.to_string().as_bytes())?;
-        if !(200..300).contains(&status) {
-            bail!("POST {path}: {status} {}", String::from_utf8_lossy(&answer));
-        }
-        serde_json::from_slice(&answer).context("the answer is not JSON")
+        Ok((status, serde_json::from_slice(&answer).context("the answer is not JSON")?))
     }
 
     fn call(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) -> Result<(u16, Vec<u8>)> {

@@ -1,0 +1,29 @@
+# For those who are used to make: each target is calls of cargo, one to a line.
+.PHONY: setup install lint test example-setup start-api
+
+# Gets what the build and the measure of coverage need.
+setup:
+	cargo fetch --locked
+	cargo install --locked cargo-tarpaulin@0.37.5
+
+# Builds the server and puts `rookery` on the search path.
+install:
+	cargo install --locked --path rookery
+
+# Formatting and lints; warnings are errors.
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Every test with its results, then the coverage of those within the crates of the server.
+test:
+	cargo xtask test
+	cargo tarpaulin --engine ptrace --locked --skip-clean --lib --packages types log directory history analytics blobs edge ingest
+
+# Fills the running server with users, a chatroom, invitations and messages, and says what to look at.
+example-setup:
+	cargo xtask example
+
+# Builds the server and starts it on http://127.0.0.1:8080.
+start-api:
+	cargo run --release --locked
