@@ -12,8 +12,22 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use toml::Table;
+use types::Region;
 
 use crate::{Client, Process, behind};
+
+/// The regions' names, as a test's configuration has them. Users are born in the first.
+pub const REGIONS: [(&str, Region); 3] = [("here", region(0)), ("there", region(1)), ("elsewhere", region(2))];
+
+const fn region(number: u16) -> Region {
+    match Region::new(number) {
+        Some(region) => region,
+        None => panic!("a region's number is small"),
+    }
+}
+
+/// The embedded stores' folder.
+const DATA: &str = "data";
 
 /// Running roles. Dropped, it is gone with all its data.
 pub struct Cluster {
@@ -49,6 +63,7 @@ pub fn config(data: &Path) -> Config {
     config.edge.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     config.edge.auth.password.memory_kib = 64;
     config.edge.auth.password.iterations = 1;
+    config.edge.region.names = REGIONS.map(|(name, number)| (name.to_owned(), number)).into();
     config.edge.limits.requests_per_second_per_user = 100_000;
     config.edge.limits.request_burst_per_user = 100_000;
     config.edge.limits.requests_per_second_per_address = 100_000;
@@ -90,7 +105,7 @@ impl Cluster {
     }
 
     async fn start(plan: Plan) -> Self {
-        let config = plan.config(&plan.data.path().join("data"));
+        let config = plan.config(&plan.data.path().join(DATA));
         if !plan.stores.is_empty() {
             stores::migrate(&config).await.expect("the stores get their schema");
         }
@@ -145,6 +160,12 @@ impl Cluster {
     #[must_use]
     pub fn data(&self) -> &Path {
         self.plan.data.path()
+    }
+
+    /// What names the stores, to look behind the API: in a split cluster other processes have folders of their own.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        self.plan.config(&self.plan.data.path().join(DATA))
     }
 
     /// What the roles meet through, to look behind the API.

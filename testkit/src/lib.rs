@@ -10,7 +10,7 @@ mod process;
 mod socket;
 
 pub use behind::stores_on;
-pub use cluster::{Cluster, config};
+pub use cluster::{Cluster, REGIONS, config};
 pub use http::{Answer, Client, PASSWORD};
 pub use process::Process;
 pub use socket::Socket;
