@@ -121,19 +121,24 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn b3_10_the_example_fills_a_server_with_what_it_says() {
-        let cluster = Cluster::split().await;
-        for rooms in [1, 2] {
-            let address = cluster.client().address();
-            let made = tokio::task::spawn_blocking(move || fill(address)).await.expect("no panic").expect("it fills");
-            let ada = cluster.other_client().with_token(made.tokens.first().map(String::as_str));
-            let page = ada.get(&format!("/chatrooms/{}/messages", made.chatroom)).await.expect(200);
-            assert_eq!(page["data"].as_array().map(Vec::len), Some(TALK.len()));
-            assert_eq!(page["data"][0]["message_str"], TALK[TALK.len() - 1].1);
-            let listed = ada.get("/chatrooms").await.expect(200);
-            assert_eq!(listed["data"].as_array().map(Vec::len), Some(rooms));
-            assert_eq!(listed["data"][0]["members_count"], 4);
-            let recent = ada.get("/v1/messages/recent?limit=100").await.expect(200);
-            assert_eq!(recent["items"].as_array().map(Vec::len), Some(3 * rooms));
+        for cluster in [Cluster::all().await, Cluster::split().await, Cluster::all_on_servers().await] {
+            for rooms in [1, 2] {
+                is_filled(&cluster, rooms).await;
+            }
         }
+    }
+
+    async fn is_filled(cluster: &Cluster, rooms: usize) {
+        let address = cluster.client().address();
+        let made = tokio::task::spawn_blocking(move || fill(address)).await.expect("no panic").expect("it fills");
+        let ada = cluster.other_client().with_token(made.tokens.first().map(String::as_str));
+        let page = ada.get(&format!("/chatrooms/{}/messages", made.chatroom)).await.expect(200);
+        assert_eq!(page["data"].as_array().map(Vec::len), Some(TALK.len()));
+        assert_eq!(page["data"][0]["message_str"], TALK[TALK.len() - 1].1);
+        let listed = ada.get("/chatrooms").await.expect(200);
+        assert_eq!(listed["data"].as_array().map(Vec::len), Some(rooms));
+        assert_eq!(listed["data"][0]["members_count"], 4);
+        let recent = ada.get("/v1/messages/recent?limit=100").await.expect(200);
+        assert_eq!(recent["items"].as_array().map(Vec::len), Some(3 * rooms));
     }
 }
