@@ -1,9 +1,9 @@
 //! Writes, as they travel from an edge to the directory service.
 
 use serde::{Deserialize, Deserializer, Serialize};
-use types::{GroupId, SessionId, Timestamp, UserId};
+use types::{AttachmentId, ConversationId, EventId, GroupId, SessionId, Timestamp, UserId};
 
-use crate::{Attachment, Group, OutboxRow, Role, Session, User};
+use crate::{Attachment, Group, OutboxRow, Role, Session, Upload, User};
 
 /// A change of the directory. Whoever issues it has validated its fields; what depends on other records
 /// (uniqueness, ownership, limits) is decided in the transaction that carries it out.
@@ -142,10 +142,52 @@ pub enum Command {
         /// The time of the change.
         at: Timestamp,
     },
-    /// Notes an attachment whose bytes are in the blob store.
+    /// Notes that bytes are about to come into the blob store, before the first of them does: what is not made an
+    /// attachment in time is removed there ([`Command::CondemnOrphans`]).
+    BeginUpload {
+        /// What is known of them.
+        upload: Upload,
+    },
+    /// Makes an attachment of bytes that are in the blob store and were begun under its id; if they were not, or
+    /// were given up, it is [`Refusal::UnknownUpload`]. Of an `upload` one attachment is made: further ones are
+    /// passed over, and the outcome is the first one.
     AddAttachment {
         /// What is known of it.
         attachment: Attachment,
+        /// The upload by a link whose bytes were copied.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        upload: Option<AttachmentId>,
+    },
+    /// Opens an attachment to the members of a conversation, because a message there is about to have it. Only
+    /// its owner may, and [`crate::MAX_SENDS`] times at most.
+    SendAttachment {
+        /// The attachment.
+        attachment: AttachmentId,
+        /// Who sends it.
+        by: UserId,
+        /// Where.
+        conversation: ConversationId,
+        /// The message.
+        message: EventId,
+    },
+    /// Closes what a message had opened: it is deleted.
+    WithdrawAttachments {
+        /// The message.
+        message: EventId,
+        /// The time of the deletion.
+        at: Timestamp,
+    },
+    /// Gives up uploads that began before a moment, and attachments that no message has had since before it, at
+    /// most [`crate::MAX_CONDEMNED_AT_ONCE`] of each. They are unknown from here on; their blobs are to be removed
+    /// ([`crate::Directory::condemned`]). The outcome is `repeated` when there were none.
+    CondemnOrphans {
+        /// The moment.
+        before: Timestamp,
+    },
+    /// Takes note that blobs were removed.
+    ForgetCondemned {
+        /// The blobs.
+        blobs: Vec<AttachmentId>,
     },
 }
 
@@ -209,6 +251,9 @@ pub struct Outcome {
     pub session: Option<Session>,
     /// The group concerned, as it now is; `None` when it has ended.
     pub group: Option<Group>,
+    /// The attachment concerned.
+    #[serde(default)]
+    pub attachment: Option<Attachment>,
     /// Sessions that have ended.
     pub revoked: Vec<SessionId>,
     /// The events for the log, in order. They stand in the outbox until they are relayed, and do not travel in
@@ -241,6 +286,15 @@ pub enum Refusal {
     /// There is no such session, or it has ended.
     #[error("there is no such session")]
     UnknownSession,
+    /// There is no such attachment, or it is somebody else's.
+    #[error("there is no such attachment of yours")]
+    UnknownAttachment,
+    /// There is no such upload, or it was given up.
+    #[error("there is no such upload")]
+    UnknownUpload,
+    /// The attachment was sent as often as it may be.
+    #[error("the attachment was sent as often as it may be")]
+    TooManySends,
     /// The refresh token had been exchanged before: the session is revoked.
     #[error("the refresh token was used before; the session is revoked")]
     SessionReused,

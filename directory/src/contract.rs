@@ -1,6 +1,7 @@
 //! The contract of [`Directory`]: what every implementation promises, one function each. `contract::on!(open)`
 //! makes tests of them; `open` gives a directory that is empty, and whatever keeps its store alive.
 
+pub(crate) mod attachments;
 pub(crate) mod groups;
 pub(crate) mod rivals;
 pub(crate) mod sessions;
@@ -33,8 +34,19 @@ macro_rules! on {
             a_new_password_ends_all_sessions_but_one
             a_deleted_user_leaves_a_tombstone
             a_deleted_user_leaves_its_groups
-            only_operators_grant_roles
-            an_attachment_is_noted_once);
+            only_operators_grant_roles);
+        $crate::contract::on!($open, attachments:
+            an_attachment_is_made_once_of_what_was_begun
+            nothing_is_made_of_what_was_never_begun_or_is_somebody_elses
+            of_an_upload_by_link_one_attachment_is_made
+            of_two_completions_at_once_one_attachment_is_made
+            an_attachment_is_opened_where_it_is_sent
+            only_its_owner_sends_an_attachment
+            an_attachment_is_sent_so_often_and_no_more
+            a_deleted_message_closes_what_it_opened
+            what_is_not_finished_or_sent_in_time_is_given_up
+            what_is_given_up_is_neither_made_nor_sent
+            many_orphans_are_given_up_in_batches);
         $crate::contract::on!($open, sessions:
             sessions_come_newest_first_and_end_in_time
             a_session_is_opened_once
@@ -75,6 +87,11 @@ macro_rules! on {
             a_user_who_is_deleted_opens_no_session_meanwhile
             operators_who_degrade_each_other_at_once_leave_one
             the_outbox_tells_of_one_group_in_the_order_of_its_changes
+            of_many_sends_at_once_no_more_are_carried_out_than_may
+            an_attachment_is_sent_or_given_up_and_never_both
+            an_upload_is_made_an_attachment_or_given_up_and_never_both
+            what_is_sent_while_another_message_is_deleted_is_kept
+            of_many_completions_at_once_one_attachment_is_made
             a_reader_that_caught_up_sees_what_was_done);
     };
     ($open:path, $subject:ident: $($promise:ident)*) => {

@@ -21,11 +21,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use types::{AttachmentId, EventId, GroupId, Secret, SessionId, Timestamp, UserId};
+use types::{AttachmentId, ConversationId, EventId, GroupId, Secret, SessionId, Timestamp, UserId};
 
 pub use command::{Command, NewSession, NewUser, Outcome, Refusal, SecretHash};
 pub use lease::Lease;
-pub use record::{Attachment, Credentials, Group, Member, MemberRole, OutboxRow, Role, Session, User};
+pub use record::{Attachment, Credentials, Group, Member, MemberRole, OutboxRow, Role, Session, Upload, User};
 pub use service::{Answer, SERVICE};
 pub use version::Version;
 
@@ -81,6 +81,10 @@ pub const MAX_MEMBERS: usize = 100_000;
 pub const MAX_GROUPS_PER_USER: usize = 2_000;
 /// The most users that one command may add to a group.
 pub const MAX_ADDED_AT_ONCE: usize = 1_000;
+/// The most messages that may have one attachment.
+pub const MAX_SENDS: usize = 1_000;
+/// The most uploads, and the most attachments, that one command gives up.
+pub const MAX_CONDEMNED_AT_ONCE: usize = 1_000;
 
 /// Users, groups, members and sessions. Cheap to share; every method may be called from many tasks at once.
 #[async_trait]
@@ -143,6 +147,15 @@ pub trait Directory: Send + Sync + 'static {
 
     /// An attachment by its id.
     async fn attachment(&self, id: AttachmentId) -> Result<Option<Attachment>>;
+
+    /// Bytes on their way, by their id.
+    async fn upload(&self, id: AttachmentId) -> Result<Option<Upload>>;
+
+    /// The conversations that an attachment was sent in, each once, in no order; at most [`MAX_SENDS`].
+    async fn sent_in(&self, attachment: AttachmentId) -> Result<Vec<ConversationId>>;
+
+    /// Blobs that are to be removed from the blob store, at most `limit`.
+    async fn condemned(&self, limit: usize) -> Result<Vec<AttachmentId>>;
 }
 
 /// Opens the directory that `config` names. Relative paths are below `data_dir`. An embedded one is brought to

@@ -125,6 +125,25 @@ pub struct Attachment {
     pub created_at: Timestamp,
 }
 
+/// Bytes on their way into the blob store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upload {
+    /// The blob's id, or what a link uploads under.
+    pub id: AttachmentId,
+    /// Whose they are.
+    pub owner: UserId,
+    /// Their file name, without any path.
+    pub name: String,
+    /// Their media type, as the sender calls it.
+    pub content_type: Option<String>,
+    /// Bytes, when they are known.
+    pub size: Option<u64>,
+    /// What was made of them.
+    pub attachment: Option<AttachmentId>,
+    /// When it began.
+    pub created_at: Timestamp,
+}
+
 /// An event that a command wants in the log, stored with the command's own changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutboxRow {

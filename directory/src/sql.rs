@@ -17,14 +17,14 @@ use async_trait::async_trait;
 use sqlx::migrate::MigrateError;
 use sqlx::pool::PoolConnection;
 use sqlx::{Postgres, Sqlite};
-use types::{AttachmentId, EventId, GroupId, SessionId, Timestamp, UserId};
+use types::{AttachmentId, ConversationId, EventId, GroupId, SessionId, Timestamp, UserId};
 
 pub(crate) use statement::{Db, STATEMENT_TIMEOUT, in_time};
 use statement::{Row, Statement, Words};
 
 use crate::{
     Attachment, Command, Credentials, Directory, Error, Group, Lease, Member, MemberRole, OutboxRow, Outcome, Refusal,
-    Result, Session, User, Version, postgres, sqlite,
+    Result, Session, Upload, User, Version, postgres, sqlite,
 };
 
 /// Why a command ended before its end.
@@ -210,6 +210,18 @@ impl Directory for Sql {
     async fn attachment(&self, id: AttachmentId) -> Result<Option<Attachment>> {
         attachments::by_id(&mut self.reader().await?.db(), id).await
     }
+
+    async fn upload(&self, id: AttachmentId) -> Result<Option<Upload>> {
+        attachments::upload(&mut self.reader().await?.db(), id).await
+    }
+
+    async fn sent_in(&self, attachment: AttachmentId) -> Result<Vec<ConversationId>> {
+        attachments::conversations(&mut self.reader().await?.db(), attachment).await
+    }
+
+    async fn condemned(&self, limit: usize) -> Result<Vec<AttachmentId>> {
+        attachments::condemned(&mut self.writer().await?.db(), limit).await
+    }
 }
 
 /// Carries a command out in the transaction of `db`, which is rolled back when this stops.
@@ -243,7 +255,14 @@ pub(crate) async fn carry_out(db: &mut Db<'_>, command: &Command) -> Step<Outcom
         Command::DeleteGroup { group, by, at } => groups::delete(db, *group, *by, *at).await,
         Command::AddMembers { group, by, users, at } => members::add(db, *group, *by, users, *at).await,
         Command::RemoveMember { group, by, user, at } => members::remove(db, *group, *by, *user, *at).await,
-        Command::AddAttachment { attachment } => attachments::add(db, attachment).await,
+        Command::BeginUpload { upload } => attachments::begin(db, upload).await,
+        Command::AddAttachment { attachment, upload } => attachments::add(db, attachment, *upload).await,
+        Command::SendAttachment { attachment, by, conversation, message } => {
+            attachments::send(db, *attachment, *by, (*conversation, *message)).await
+        }
+        Command::WithdrawAttachments { message, at } => attachments::withdraw(db, *message, *at).await,
+        Command::CondemnOrphans { before } => attachments::condemn(db, *before).await,
+        Command::ForgetCondemned { blobs } => attachments::forget(db, blobs).await,
     }
 }
 

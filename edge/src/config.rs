@@ -21,6 +21,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// What users see of each other.
     pub users: UsersConfig,
+    /// Files that users upload.
+    pub attachments: AttachmentsConfig,
     /// Who reads the analytics.
     pub analytics: AnalyticsConfig,
     /// Which web pages of other origins may call the API.
@@ -121,6 +123,28 @@ pub struct UsersConfig {
     pub show_email: bool,
 }
 
+/// Files that users upload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AttachmentsConfig {
+    /// The largest file, in bytes. S3 takes 5 GiB by one link.
+    pub max_bytes: u64,
+    /// The media types that are taken, by content. PDF, JPEG and PNG are followed to their very end; others are told
+    /// by their beginning alone.
+    pub content_types: Vec<String>,
+    /// How long an upload may take, in seconds. Shorter than ingest's `orphan_seconds`.
+    pub upload_seconds: u32,
+    /// How long a link to upload by works, in seconds.
+    pub upload_link_seconds: u32,
+    /// How long a link to download by works, in seconds: so long may a removed member, or whoever was handed the
+    /// link, go on using it.
+    pub link_seconds: u32,
+    /// Uploads that one edge takes at once. With S3 each holds up to 24 MB.
+    pub uploads_at_once: usize,
+    /// Uploads that one edge takes at once of one user.
+    pub uploads_at_once_per_user: usize,
+}
+
 /// Who reads the analytics.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -156,6 +180,7 @@ impl Default for Config {
             auth: AuthConfig::default(),
             limits: LimitsConfig::default(),
             users: UsersConfig::default(),
+            attachments: AttachmentsConfig::default(),
             analytics: AnalyticsConfig::default(),
             cors: CorsConfig::default(),
             shutdown_seconds: 10,
@@ -201,6 +226,20 @@ impl Default for LimitsConfig {
             outbox_bytes: 1024 * 1024,
             sends_in_flight: 64,
             heartbeat_seconds: 30,
+        }
+    }
+}
+
+impl Default for AttachmentsConfig {
+    fn default() -> Self {
+        Self {
+            max_bytes: 25 * 1024 * 1024,
+            content_types: ["application/pdf", "image/jpeg", "image/png"].map(str::to_owned).to_vec(),
+            upload_seconds: 30 * 60,
+            upload_link_seconds: 15 * 60,
+            link_seconds: 60,
+            uploads_at_once: 32,
+            uploads_at_once_per_user: 4,
         }
     }
 }

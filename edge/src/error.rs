@@ -47,7 +47,7 @@ pub(crate) struct Problem<'a> {
 }
 
 /// Every code, with what it means. They are stable: programs go by them.
-pub(crate) const CODES: [(&str, &str); 25] = [
+pub(crate) const CODES: [(&str, &str); 31] = [
     ("malformed", "400: the request cannot be read"),
     ("unauthenticated", "401: no token, or one that is not good (any more)"),
     ("token_expired", "401: the access token has run out; refresh it"),
@@ -63,9 +63,15 @@ pub(crate) const CODES: [(&str, &str); 25] = [
     ("message_deleted", "409: a deleted message cannot be changed"),
     ("too_many_members", "409: the group has as many members as it may have"),
     ("too_many_groups", "409: a user is in as many groups as it may be"),
+    ("too_many_sends", "409: the attachment was sent as often as it may be"),
+    ("not_uploaded", "409: nothing was uploaded by the link yet"),
     ("not_supported", "409: this is not served yet"),
     ("too_large", "413: the body is larger than it may be"),
-    ("unsupported_type", "415: the body is not of the type that is read here"),
+    ("unsupported_type", "415: the body is not of a type that is read here"),
+    ("type_mismatch", "415: the file is of another type than it is called"),
+    ("no_such_range", "416: the file has no such part; `Content-Range` says how long it is"),
+    ("damaged_file", "422: the file breaks off, or its parts do not fit"),
+    ("polyglot_file", "422: the file is a second thing as well"),
     ("invalid", "422: fields or parameters are well-formed but invalid; `errors` names them"),
     ("too_many_requests", "429: wait as long as `Retry-After` says"),
     ("internal", "500: a fault of this program; its log has the details"),
@@ -130,6 +136,31 @@ impl ApiError {
     pub fn unsupported_type(wanted: &str) -> Self {
         let detail = format!("the body must be `{wanted}`, and `Content-Type` must say so");
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_type", detail)
+    }
+
+    /// 413: the file is larger than it may be.
+    pub(crate) fn file_too_large(limit_bytes: u64) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("a file may have {limit_bytes} bytes"))
+    }
+
+    /// 415: the file is of no kind that is taken.
+    pub(crate) fn unsupported_content(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_type", detail)
+    }
+
+    /// 415: the file is of another type than it is called.
+    pub(crate) fn type_mismatch(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "type_mismatch", detail)
+    }
+
+    /// 416: the file has no such part.
+    pub(crate) fn no_such_range() -> Self {
+        Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "no_such_range", "the file has no such part")
+    }
+
+    /// 422 with a name of its own: the file cannot be taken.
+    pub(crate) fn unfit_file(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
     }
 
     /// 422: one field is well-formed but invalid.
@@ -275,7 +306,12 @@ impl From<Refusal> for ApiError {
             Refusal::IdTaken => Self::conflict("id_taken", detail),
             Refusal::TooManyMembers => Self::conflict("too_many_members", detail),
             Refusal::TooManyGroups => Self::conflict("too_many_groups", detail),
-            Refusal::UnknownUser | Refusal::UnknownGroup | Refusal::UnknownSession => Self::not_found(),
+            Refusal::TooManySends => Self::conflict("too_many_sends", detail),
+            Refusal::UnknownUser
+            | Refusal::UnknownGroup
+            | Refusal::UnknownSession
+            | Refusal::UnknownAttachment
+            | Refusal::UnknownUpload => Self::not_found(),
             Refusal::SessionReused => Self::unauthenticated_as("session_reused", detail),
             Refusal::NotOwner | Refusal::NotOperator => Self::forbidden(detail),
         }
@@ -299,6 +335,13 @@ impl From<directory::Error> for ApiError {
 impl From<history::Error> for ApiError {
     fn from(error: history::Error) -> Self {
         tracing::warn!(%error, "history failed a request");
+        Self::unavailable()
+    }
+}
+
+impl From<blobs::Error> for ApiError {
+    fn from(error: blobs::Error) -> Self {
+        tracing::warn!(%error, "the blob store failed a request");
         Self::unavailable()
     }
 }

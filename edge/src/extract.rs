@@ -15,8 +15,8 @@ use http::{HeaderMap, header};
 
 pub(crate) use body::Json;
 pub(crate) use path::{
-    ConversationParam, InConversation, MemberParams, MessageParams, OfMember, OfMessage, OfSession, OfUser,
-    SessionParam, ToConversation, UserParam, conversation_of,
+    AttachmentParam, ConversationParam, InConversation, MemberParams, MessageParams, OfAttachment, OfMember, OfMessage,
+    OfSession, OfUpload, OfUser, SessionParam, ToConversation, UploadParam, UserParam, conversation_of,
 };
 pub(crate) use query::{Limit, Query};
 

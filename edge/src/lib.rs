@@ -11,6 +11,7 @@
 //! | `timeline`, `posting` | reading and writing messages |
 //! | `live`, `ws`, `hub`, `frame` | WebSocket, long-poll, resume, fan-out |
 //! | `socketio` | the same for clients that speak Socket.IO |
+//! | `attachments` | files: looked at on their way to the blob store, opened to conversations |
 //! | `presence` | who may see whether somebody is there |
 //! | `auth`, `membership`, `limits` | who may, and how often |
 //! | `commands` | writes to the directory |
@@ -18,6 +19,7 @@
 //! | `server` | connections |
 
 mod aliases;
+mod attachments;
 mod auth;
 mod commands;
 pub mod config;
@@ -111,11 +113,12 @@ pub(crate) struct Edge {
     pub(crate) metrics: Option<PrometheusHandle>,
     pub(crate) tokens: Arc<auth::Tokens>,
     pub(crate) passwords: auth::Passwords,
-    pub(crate) commands: commands::Commands,
+    pub(crate) commands: Arc<commands::Commands>,
     pub(crate) membership: Arc<membership::Membership>,
     pub(crate) limits: Arc<limits::Limits>,
     pub(crate) timeline: Arc<timeline::Timeline>,
     pub(crate) posting: Arc<posting::Posting>,
+    pub(crate) attachments: Arc<attachments::Attachments>,
     pub(crate) live: Arc<live::Live>,
     /// Cancelled when the edge is to end: it takes nothing new.
     pub(crate) shutdown: CancellationToken,
@@ -163,12 +166,27 @@ impl Edge {
         let membership = Arc::new(membership::Membership::new(Arc::clone(&directory)));
         let limits = Arc::new(limits::Limits::new(&config.limits));
         let timeline = Arc::new(timeline::Timeline::new(Arc::clone(&log), Arc::clone(&history)));
+        let commands = Arc::new(commands::Commands::new(
+            Arc::clone(&log),
+            Arc::clone(&directory),
+            Arc::clone(&membership),
+            Arc::clone(&tokens),
+        ));
+        let stores = attachments::Stores {
+            blobs: Arc::clone(&blobs),
+            directory: Arc::clone(&directory),
+            commands: Arc::clone(&commands),
+            membership: Arc::clone(&membership),
+        };
+        let attachments = attachments::Attachments::new(&config.attachments, config.region.number, stores);
+        let attachments = Arc::new(attachments);
         let stores = posting::Stores {
             log: Arc::clone(&log),
             history: Arc::clone(&history),
             directory: Arc::clone(&directory),
             membership: Arc::clone(&membership),
             timeline: Arc::clone(&timeline),
+            attachments: Arc::clone(&attachments),
         };
         let posting = Arc::new(posting::Posting::new(stores, config.limits.text_characters));
         let parts = live::Parts {
@@ -185,12 +203,7 @@ impl Edge {
         let live = live::Live::start(parts).await?;
         Ok(Arc::new(Self {
             passwords: auth::Passwords::new(&config.auth.password)?,
-            commands: commands::Commands::new(
-                Arc::clone(&log),
-                Arc::clone(&directory),
-                Arc::clone(&membership),
-                Arc::clone(&tokens),
-            ),
+            commands,
             config,
             log,
             directory,
@@ -203,6 +216,7 @@ impl Edge {
             limits,
             timeline,
             posting,
+            attachments,
             live,
             shutdown,
         }))

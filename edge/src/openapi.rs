@@ -29,6 +29,7 @@ const TOKEN: &str = "token";
         (name = "conversations", description = "Groups and direct conversations"),
         (name = "members", description = "Who is in a conversation"),
         (name = "messages", description = "What is said"),
+        (name = "attachments", description = "Files: uploaded, checked, downloaded"),
         (name = "live", description = "Events as they happen, and what was missed"),
         (name = "analytics", description = "Who writes most, and where"),
         (name = "alias: users", description = "The same users at `/users`"),

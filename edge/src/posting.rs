@@ -19,9 +19,10 @@ use futures_util::future::BoxFuture;
 use history::{History, Message};
 use log::{Append, Appended, Log, Receipt, trace};
 use tracing::{Instrument, Span};
-use types::{Body, Content, ConversationId, Entry, Event, EventId, Notice, Timestamp, UserId};
+use types::{AttachmentId, Body, Content, ConversationId, Entry, Event, EventId, Notice, Timestamp, UserId};
 
 use crate::ApiError;
+use crate::attachments::Attachments;
 use crate::membership::Membership;
 use crate::timeline::Timeline;
 
@@ -46,6 +47,8 @@ pub(crate) struct Stores {
     pub(crate) membership: Arc<Membership>,
     /// What was written before.
     pub(crate) timeline: Arc<Timeline>,
+    /// What messages may have.
+    pub(crate) attachments: Arc<Attachments>,
 }
 
 /// A message that a client wants sent.
@@ -53,8 +56,10 @@ pub(crate) struct Stores {
 pub(crate) struct Draft {
     /// The id that the client gave it, by which it can be sent again.
     pub(crate) id: Option<EventId>,
-    /// What it says.
+    /// What it says, but for its attachment.
     pub(crate) content: Content,
+    /// A file of the sender's.
+    pub(crate) attachment: Option<AttachmentId>,
 }
 
 /// A message that was sent.
@@ -83,7 +88,7 @@ impl Posting {
     /// Sends a message and waits until it is stored.
     ///
     /// # Errors
-    /// 404 for a stranger, 422 for a content or an id that is not taken, 409 `id_taken` when the id stands for
+    /// 404 for a stranger, 422 for a content, an attachment or an id that is not taken, 409 `id_taken` when the id stands for
     /// something else, 503 when it cannot be stored now.
     pub(crate) async fn send(
         &self,
@@ -125,21 +130,21 @@ impl Posting {
         Ok(Begun { event, stored: until_stored(stored, span) })
     }
 
-    async fn hand_over(
-        &self,
-        sender: UserId,
-        conversation: ConversationId,
-        mut draft: Draft,
-    ) -> Result<Begun, ApiError> {
-        content::complete(&mut draft.content);
-        content::check(&draft.content, self.text_characters)?;
+    async fn hand_over(&self, sender: UserId, conversation: ConversationId, draft: Draft) -> Result<Begun, ApiError> {
+        let Draft { id, mut content, attachment } = draft;
+        content::complete(&mut content);
+        content::check(&content, attachment.is_some(), self.text_characters)?;
         self.stores.membership.require(sender, conversation).await?;
         let now = Timestamp::now();
-        let id = match draft.id {
+        let id = match id {
             Some(id) => check_id(id, now)?,
             None => EventId::generate(self.stores.log.layout().region),
         };
-        let event = Event { id, sender, body: Body::Message(draft.content) };
+        if let Some(attachment) = attachment {
+            let attachment = self.stores.attachments.send(sender, attachment, (conversation, id)).await?;
+            content.attachment = Some(Box::new(attachment));
+        }
+        let event = Event { id, sender, body: Body::Message(content) };
         if self.may_be_forgotten(id, now)
             && let Some(first) = self.stores.timeline.event(conversation, id).await?
         {
@@ -180,7 +185,7 @@ impl Posting {
             return Err(ApiError::conflict("message_deleted", "a deleted message cannot be edited"));
         }
         edited.content.text.clone_from(&text);
-        content::check(&edited.content, self.text_characters)?;
+        content::check(&edited.content, edited.content.attachment.is_some(), self.text_characters)?;
         let appended = self.append(caller, conversation, Body::Edit { message, text }).await?.await?;
         edited.updated_at = appended.at;
         Ok(edited)
@@ -203,6 +208,9 @@ impl Posting {
         }
         if found.deleted {
             return Ok(());
+        }
+        if found.content.attachment.is_some() {
+            self.stores.attachments.withdraw(message).await?;
         }
         self.append(caller, conversation, Body::Delete { message }).await?.await?;
         Ok(())

@@ -1,6 +1,7 @@
 //! The API by resource: each file has its shapes, its handlers and its `router()`.
 
 pub(crate) mod analytics;
+pub(crate) mod attachments;
 pub(crate) mod auth;
 pub(crate) mod conversations;
 pub(crate) mod events;
@@ -30,5 +31,6 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Edge>> {
         .merge(recent::router())
         .merge(reads::router())
         .merge(presence::router())
+        .merge(attachments::router())
         .merge(analytics::router())
 }

@@ -98,8 +98,14 @@ fn cors(origins: &[String]) -> Result<Option<CorsLayer>, Error> {
     let layer = CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
-        .expose_headers([header::RETRY_AFTER, header::ETAG, observe::REQUEST_ID])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::RANGE, header::IF_RANGE])
+        .expose_headers([
+            header::RETRY_AFTER,
+            header::ETAG,
+            header::CONTENT_RANGE,
+            header::CONTENT_DISPOSITION,
+            observe::REQUEST_ID,
+        ])
         .max_age(CORS_MAX_AGE);
     Ok(Some(layer))
 }

@@ -1,6 +1,7 @@
 //! The edge through its router, over the embedded stores.
 
 mod analytics;
+mod attachments;
 mod auth;
 mod conversations;
 mod documents;

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::test_runner::{Config, TestRunner};
 use types::event::Image;
-use types::{Body, Content, ConversationId, Epoch, EventId, GroupId, Position, Region, UserId};
+use types::{Body, Content, ConversationId, Epoch, EventId, GroupId, Position, Region, Timestamp, UserId};
 
 pub(crate) use self::at_once::{
     conversations_may_be_stored_at_once, events_may_be_stored_twice_at_once, whoever_asks_after_a_store_sees_it,

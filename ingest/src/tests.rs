@@ -17,12 +17,13 @@ async fn seams() -> (Seams, TempDir) {
     let log = log::open(&log::Config::default(), folder.path(), Region::default()).await.unwrap();
     let history = history::open(&history::Config::default(), folder.path()).await.unwrap();
     let directory = directory::open(&directory::Config::default(), folder.path()).await.unwrap();
-    (Seams { log, history, directory }, folder)
+    let blobs = blobs::open(&blobs::Config::default(), folder.path()).await.unwrap();
+    (Seams { log, history, directory, blobs }, folder)
 }
 
 fn start(seams: &Seams) -> (JoinHandle<Result<()>>, CancellationToken) {
     let shutdown = CancellationToken::new();
-    (tokio::spawn(run(seams.clone(), shutdown.clone())), shutdown)
+    (tokio::spawn(run(Config::default(), seams.clone(), shutdown.clone())), shutdown)
 }
 
 /// Asks the directory service, once it serves.

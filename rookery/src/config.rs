@@ -35,6 +35,8 @@ pub struct Config {
     pub analytics: analytics::Config,
     /// Attachments.
     pub blobs: blobs::Config,
+    /// Log to history, the directory's writes.
+    pub ingest: ingest::Config,
     /// REST and WebSocket.
     pub edge: edge::Config,
 }
@@ -51,6 +53,7 @@ impl Default for Config {
             history: history::Config::default(),
             analytics: analytics::Config::default(),
             blobs: blobs::Config::default(),
+            ingest: ingest::Config::default(),
             edge: edge::Config::default(),
         }
     }

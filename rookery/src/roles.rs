@@ -122,8 +122,9 @@ pub async fn run(running: Running, shutdown: CancellationToken) -> anyhow::Resul
             log: seams.log.clone(),
             history: seams.history.clone(),
             directory: seams.directory.clone(),
+            blobs: seams.blobs.clone(),
         };
-        let ingest = ingest::run(ingest, back.clone());
+        let ingest = ingest::run(config.ingest, ingest, back.clone());
         workers.spawn(async move { ingest.await.context("ingest failed") });
     }
     if roles.contains(&Role::Analytics) {

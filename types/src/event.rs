@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{EventId, Timestamp, UserId};
+use crate::{AttachmentId, EventId, Timestamp, UserId};
 
 /// One thing that happened in a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,10 +60,10 @@ pub enum Body {
     },
 }
 
-/// What a message says. Its kind is read off it: `image`, `video`, or else `text`.
+/// What a message says. Its kind is read off it: `image`, `video`, `attachment`, or else `text`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
-    /// Plain text; may be empty beside an image or a video.
+    /// Plain text; may be empty beside an image, a video or an attachment.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
     /// A link to an image.
@@ -72,6 +72,9 @@ pub struct Content {
     /// A link to a video.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video: Option<Video>,
+    /// A file. Few messages have one, so that it lies apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachment: Option<Box<Attachment>>,
     /// The message that this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<EventId>,
@@ -106,6 +109,35 @@ pub struct Video {
     /// The site that shows it, such as `youtube`; told from the URL when the sender leaves it out.
     #[serde(default)]
     pub source: String,
+}
+
+/// A file that was uploaded. It stands in the message as it was when it was sent, and never changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Attachment {
+    /// Its id.
+    pub id: AttachmentId,
+    /// Its file name, without any path.
+    #[schema(example = "rooks.png")]
+    pub name: String,
+    /// Its media type, read off its content.
+    #[schema(example = "image/png")]
+    pub content_type: String,
+    /// Bytes.
+    #[schema(example = 48_213)]
+    pub size: u64,
+    /// Pixels, of images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = 640)]
+    pub width: Option<u32>,
+    /// Pixels, of images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = 480)]
+    pub height: Option<u32>,
+    /// When it was uploaded.
+    pub created_at: Timestamp,
+    /// Where it is downloaded, with a token; relative to the server.
+    #[schema(example = "/v1/attachments/01980a8e-6c00-7001-8a3b-5d2f1c9e7a40")]
+    pub url: String,
 }
 
 /// The bytes are not an event's JSON.
@@ -234,7 +266,10 @@ impl Content {
         if self.image.is_some() {
             return "image";
         }
-        if self.video.is_some() { "video" } else { "text" }
+        if self.video.is_some() {
+            return "video";
+        }
+        if self.attachment.is_some() { "attachment" } else { "text" }
     }
 }
 
@@ -258,14 +293,23 @@ mod tests {
             length_seconds,
             source: "youtube".into(),
         });
-        let content = (any::<String>(), proptest::option::of(image), proptest::option::of(video), any::<bool>())
-            .prop_map(move |(text, image, video, is_reply)| Content {
-                text,
-                image,
-                video,
-                reply_to: is_reply.then_some(message),
-                mentions: if is_reply { vec![user] } else { vec![] },
-                sent_at: is_reply.then_some(Timestamp::from_millis(1_700_000_000_123)),
+        let attachment = ("[a-zäöü.]{1,20}", any::<u64>(), any::<Option<u32>>()).prop_map(|(name, size, width)| {
+            let (id, created_at) = (AttachmentId::generate(Region::default()), Timestamp::now());
+            let (content_type, url) = ("image/png".into(), format!("/v1/attachments/{id}"));
+            Box::new(Attachment { id, name, content_type, size, width, height: None, created_at, url })
+        });
+        let media = (proptest::option::of(image), proptest::option::of(video), proptest::option::of(attachment));
+        let content =
+            (any::<String>(), media, any::<bool>()).prop_map(move |(text, (image, video, attachment), is_reply)| {
+                Content {
+                    text,
+                    image,
+                    video,
+                    attachment,
+                    reply_to: is_reply.then_some(message),
+                    mentions: if is_reply { vec![user] } else { vec![] },
+                    sent_at: is_reply.then_some(Timestamp::from_millis(1_700_000_000_123)),
+                }
             });
         prop_oneof![
             content.prop_map(Body::Message),

@@ -3,12 +3,9 @@
 
 mod bench;
 mod cluster;
-<<<<<<< HEAD
-mod faults;
-=======
 mod example;
+mod faults;
 mod http;
->>>>>>> 19c00d8 (docs, xtask: run every sample request, a Postman collection, and an example)
 mod load;
 mod postman;
 mod services;

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use types::{Body, UserId};
 
 use super::{
-    Done, Shared, add, at, at_once, create, create_group, done, member_ids, new_session, new_user, open_session,
-    register, register_all, remove, secret, told,
+    Done, Shared, add, at, at_once, attachments, create, create_group, done, member_ids, new_session, new_user,
+    open_session, register, register_all, remove, secret, told,
 };
-use crate::{Command, NewUser, Outcome, Refusal, Role};
+use crate::{Command, MAX_SENDS, NewUser, Outcome, Refusal, Role};
 
 /// How many do something at the same time.
 const RIVALS: usize = 24;
@@ -177,6 +177,82 @@ pub(crate) async fn the_outbox_tells_of_one_group_in_the_order_of_its_changes(di
         }
         assert_eq!(member_ids(directory, group).await, members.into_iter().collect::<Vec<_>>());
     }
+}
+
+pub(crate) async fn of_many_sends_at_once_no_more_are_carried_out_than_may(directory: &Shared) {
+    let ada = register(directory, "ada").await.id;
+    let attachment = attachments::made(directory, ada, 1).await;
+    let send = || attachments::send(&attachment, attachments::group(), attachments::message());
+    for _ in 2..MAX_SENDS {
+        done(directory, send()).await;
+    }
+    let sends = at_once(directory, (0..RIVALS).map(|_| send())).await;
+    assert_eq!(sends.iter().filter(|sent| sent.is_ok()).count(), 2);
+    assert_eq!(sends.iter().filter(|sent| **sent == Err(Refusal::TooManySends)).count(), RIVALS - 2);
+}
+
+pub(crate) async fn an_attachment_is_sent_or_given_up_and_never_both(directory: &Shared) {
+    let ada = register(directory, "ada").await.id;
+    for _ in 0..ROUNDS {
+        let attachment = attachments::made(directory, ada, 1).await;
+        let send = || attachments::send(&attachment, attachments::group(), attachments::message());
+        let give_up = || Command::CondemnOrphans { before: at(2) };
+        let done = at_once(directory, [send(), give_up(), send(), give_up()]).await;
+        let sent = done.iter().step_by(2).filter(|sent| sent.is_ok()).count();
+        assert!(done.iter().all(|done| matches!(done, Ok(_) | Err(Refusal::UnknownAttachment))), "{done:?}");
+        let is_there = directory.attachment(attachment.id).await.unwrap().is_some();
+        let is_condemned = attachments::condemned(directory).await.contains(&attachment.id);
+        assert_eq!((sent > 0, is_condemned), (is_there, !is_there), "{done:?}");
+        assert_eq!(directory.sent_in(attachment.id).await.unwrap().len(), sent);
+    }
+}
+
+pub(crate) async fn an_upload_is_made_an_attachment_or_given_up_and_never_both(directory: &Shared) {
+    let ada = register(directory, "ada").await.id;
+    for _ in 0..ROUNDS {
+        let begun = attachments::upload(ada, 1);
+        done(directory, attachments::begin(&begun)).await;
+        // Made later than it began, so that only what was begun can be given up.
+        let make = attachments::add(&attachments::attachment(begun.id, ada, 3), None);
+        let done = at_once(directory, [make, Command::CondemnOrphans { before: at(2) }]).await;
+        assert!(matches!(done[0], Ok(_) | Err(Refusal::UnknownUpload)), "{done:?}");
+        let is_there = directory.attachment(begun.id).await.unwrap().is_some();
+        let is_condemned = attachments::condemned(directory).await.contains(&begun.id);
+        assert_eq!((done[0].is_ok(), is_condemned), (is_there, !is_there));
+        assert_eq!(directory.upload(begun.id).await.unwrap(), None);
+    }
+}
+
+pub(crate) async fn what_is_sent_while_another_message_is_deleted_is_kept(directory: &Shared) {
+    let ada = register(directory, "ada").await.id;
+    for _ in 0..ROUNDS {
+        let attachment = attachments::made(directory, ada, 1).await;
+        let (room, first) = (attachments::group(), attachments::message());
+        // Deleted while it is sent once more.
+        let again = attachments::send(&attachment, attachments::group(), first);
+        let withdraw = Command::WithdrawAttachments { message: first, at: at(5) };
+        let other = attachments::send(&attachment, room, attachments::message());
+        for done in at_once(directory, [again, withdraw.clone(), other, withdraw]).await {
+            done.unwrap();
+        }
+        assert!(done(directory, Command::CondemnOrphans { before: at(100) }).await.repeated);
+        assert!(directory.sent_in(attachment.id).await.unwrap().contains(&room));
+    }
+}
+
+pub(crate) async fn of_many_completions_at_once_one_attachment_is_made(directory: &Shared) {
+    let ada = register(directory, "ada").await.id;
+    let by_link = attachments::upload(ada, 1);
+    done(directory, attachments::begin(&by_link)).await;
+    let mut completions = Vec::new();
+    for _ in 0..RIVALS {
+        let copy = attachments::upload(ada, 2);
+        done(directory, attachments::begin(&copy)).await;
+        completions.push(attachments::add(&attachments::attachment(copy.id, ada, 3), Some(by_link.id)));
+    }
+    let outcomes: Vec<_> = at_once(directory, completions).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(outcomes.iter().filter(|outcome| !outcome.repeated).count(), 1);
+    assert!(outcomes.iter().all(|outcome| outcome.attachment == outcomes[0].attachment));
 }
 
 pub(crate) async fn a_reader_that_caught_up_sees_what_was_done(directory: &Shared) {

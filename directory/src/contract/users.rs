@@ -1,13 +1,13 @@
 //! What every directory promises of users.
 
 use serde_json::json;
-use types::{AttachmentId, Body, Region, UserId};
+use types::{Body, Region, UserId};
 
 use super::{
     Shared, at, create_group, done, member_ids, new_session, new_user, open_session, refused, register, register_all,
     told,
 };
-use crate::{Attachment, Command, NewUser, Refusal, Role, User};
+use crate::{Command, NewUser, Refusal, Role, User};
 
 fn register_as(user: &NewUser) -> Command {
     Command::Register { user: user.clone(), session: None }
@@ -272,28 +272,4 @@ pub(crate) async fn only_operators_grant_roles(directory: &Shared) {
     assert_eq!(done(directory, grant(Some(bob), operator, &[])).await.user.unwrap().roles, []);
     assert_eq!(done(directory, grant(None, carl, &[Role::Analyst])).await.user.unwrap().roles, [Role::Analyst]);
     assert_eq!(refused(directory, grant(None, nobody, &[])).await, Refusal::UnknownUser);
-}
-
-pub(crate) async fn an_attachment_is_noted_once(directory: &Shared) {
-    let owner = register(directory, "ada").await.id;
-    let attachment = Attachment {
-        id: AttachmentId::generate(Region::default()),
-        owner,
-        name: "a.png".into(),
-        content_type: "image/png".into(),
-        size: 12_345_678_901,
-        width: Some(640),
-        height: None,
-        created_at: at(1),
-    };
-    let note = |attachment: &Attachment| Command::AddAttachment { attachment: attachment.clone() };
-    assert!(!done(directory, note(&attachment)).await.repeated);
-    assert!(done(directory, note(&Attachment { created_at: at(2), ..attachment.clone() })).await.repeated);
-    let other = Attachment { name: "b.png".into(), ..attachment.clone() };
-    assert_eq!(refused(directory, note(&other)).await, Refusal::IdTaken);
-    assert_eq!(directory.attachment(attachment.id).await.unwrap(), Some(attachment.clone()));
-    let id = AttachmentId::generate(Region::default());
-    assert_eq!(directory.attachment(id).await.unwrap(), None);
-    let of_nobody = Attachment { id, owner: UserId::generate(Region::default()), ..attachment };
-    assert_eq!(refused(directory, note(&of_nobody)).await, Refusal::UnknownUser);
 }

@@ -1,6 +1,7 @@
 //! Which records a command locks before its first step. They are those that its decisions rest on, so that what
 //! it finds holds until it commits; what commands share is locked in one order, users by id, then groups by id,
-//! so that they wait for each other and do not block each other.
+//! so that they wait for each other and do not block each other. Attachments are locked by commands that lock
+//! nothing else.
 //!
 //! A group's lock also gives its outbox rows their order: they are numbered under it, so of one conversation no
 //! row can be committed after one with a higher number.
@@ -11,7 +12,7 @@ use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::types::Uuid;
 use sqlx::{PgConnection, Postgres};
-use types::{GroupId, SessionId, UserId};
+use types::{AttachmentId, EventId, GroupId, SessionId, UserId};
 
 use crate::Command;
 use crate::sql::in_time;
@@ -41,7 +42,13 @@ pub(super) async fn take(db: &mut PgConnection, command: &Command) -> sqlx::Resu
         Command::RenameGroup { group: id, .. }
         | Command::DeleteGroup { group: id, .. }
         | Command::RemoveMember { group: id, .. } => group(db, *id).await,
-        Command::AddAttachment { attachment } => users(db, [attachment.owner]).await,
+        Command::BeginUpload { upload } => users(db, [upload.owner]).await,
+        // Of an upload only its owner makes something, so this lock also keeps two completions apart.
+        Command::AddAttachment { attachment, .. } => users(db, [attachment.owner]).await,
+        Command::SendAttachment { attachment: id, .. } => attachment(db, *id).await,
+        Command::WithdrawAttachments { message, .. } => attachments_of(db, *message).await,
+        // It chooses among what nobody has locked, by the statement that drops it.
+        Command::CondemnOrphans { .. } | Command::ForgetCondemned { .. } => Ok(()),
     }
 }
 
@@ -79,6 +86,20 @@ const SESSION: &str = "SELECT FROM sessions WHERE id = $1 FOR NO KEY UPDATE";
 
 async fn session(db: &mut PgConnection, id: SessionId) -> sqlx::Result<()> {
     lock(db, sqlx::query(SESSION).bind(Uuid::from(id))).await
+}
+
+const ATTACHMENT: &str = "SELECT FROM attachments WHERE id = $1 FOR NO KEY UPDATE";
+
+async fn attachment(db: &mut PgConnection, id: AttachmentId) -> sqlx::Result<()> {
+    lock(db, sqlx::query(ATTACHMENT).bind(Uuid::from(id))).await
+}
+
+const ATTACHMENTS_OF: &str = "
+    SELECT FROM attachments WHERE id IN (SELECT attachment FROM attachment_messages WHERE message = $1)
+    ORDER BY id FOR NO KEY UPDATE";
+
+async fn attachments_of(db: &mut PgConnection, message: EventId) -> sqlx::Result<()> {
+    lock(db, sqlx::query(ATTACHMENTS_OF).bind(Uuid::from(message))).await
 }
 
 async fn lock(db: &mut PgConnection, query: Query<'static, Postgres, PgArguments>) -> sqlx::Result<()> {

@@ -254,7 +254,7 @@ fn draft(caller: &Caller, new: NewRoomMessage) -> Result<(UserId, Draft), ApiErr
     let sent_at = message_sent_ts.map(Timestamp::from).filter(|_| caller.is(directory::Role::Import));
     let sender = messages::author(caller, Some(sender_user_id), sent_at)?;
     let content = Content { text: message_str, sent_at, ..Content::default() };
-    Ok((sender, Draft { id: message_id, content }))
+    Ok((sender, Draft { id: message_id, content, attachment: None }))
 }
 
 /// A message.

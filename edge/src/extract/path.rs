@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, RawPathParams};
 use directory::Role;
 use http::request::Parts;
-use types::{ConversationId, EventId, SessionId, UserId};
+use types::{AttachmentId, ConversationId, EventId, SessionId, UserId};
 use utoipa::IntoParams;
 
 use crate::auth::Caller;
@@ -52,6 +52,18 @@ pub(crate) struct OfUser {
 pub(crate) struct OfSession {
     pub(crate) caller: Caller,
     pub(crate) session: SessionId,
+}
+
+/// An attachment, whoever may see it.
+pub(crate) struct OfAttachment {
+    pub(crate) caller: Caller,
+    pub(crate) attachment: AttachmentId,
+}
+
+/// An upload by a link.
+pub(crate) struct OfUpload {
+    pub(crate) caller: Caller,
+    pub(crate) upload: AttachmentId,
 }
 
 impl FromRequestParts<Arc<Edge>> for InConversation {
@@ -126,6 +138,26 @@ impl FromRequestParts<Arc<Edge>> for OfSession {
     }
 }
 
+impl FromRequestParts<Arc<Edge>> for OfAttachment {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Arc<Edge>) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, edge).await?;
+        let attachment = parse(&param(parts, "attachment").await?)?;
+        Ok(Self { caller, attachment })
+    }
+}
+
+impl FromRequestParts<Arc<Edge>> for OfUpload {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Arc<Edge>) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, edge).await?;
+        let upload = parse(&param(parts, "upload").await?)?;
+        Ok(Self { caller, upload })
+    }
+}
+
 fn user_of(caller: &Caller, text: &str) -> Result<UserId, ApiError> {
     if text == ME { Ok(caller.user) } else { parse(text) }
 }
@@ -182,6 +214,20 @@ documented!(
     UserParam {
         /// A user's id, or `me`.
         user
+    }
+);
+documented!(
+    /// Describes the path of [`OfAttachment`].
+    AttachmentParam {
+        /// An attachment's id.
+        attachment
+    }
+);
+documented!(
+    /// Describes the path of [`OfUpload`].
+    UploadParam {
+        /// The id of an upload by a link.
+        upload
     }
 );
 documented!(

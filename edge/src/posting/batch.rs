@@ -23,7 +23,8 @@ impl Posting {
         pointer: impl Fn(usize) -> String,
     ) -> Result<Vec<EventId>, ApiError> {
         for (index, (_, draft)) in messages.iter().enumerate() {
-            content::check(&draft.content, self.text_characters).map_err(|error| error.below(&pointer(index)))?;
+            content::check(&draft.content, draft.attachment.is_some(), self.text_characters)
+                .map_err(|error| error.below(&pointer(index)))?;
         }
         let senders: BTreeSet<UserId> = messages.iter().map(|(sender, _)| *sender).collect();
         for sender in senders {

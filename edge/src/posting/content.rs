@@ -38,13 +38,15 @@ fn site_of(url: &str) -> String {
     }
 }
 
-/// Passes a content that may be stored.
+/// Passes a content that may be stored, with or without an attachment.
 ///
 /// # Errors
 /// 422, with every field that is to blame.
-pub(super) fn check(content: &Content, text_characters: usize) -> Result<(), ApiError> {
+pub(super) fn check(content: &Content, has_attachment: bool, text_characters: usize) -> Result<(), ApiError> {
     let mut faults = Faults::default();
-    let has_media = content.image.is_some() || content.video.is_some();
+    let media = [content.image.is_some(), content.video.is_some(), has_attachment];
+    let media_count = media.into_iter().filter(|has| *has).count();
+    let has_media = media_count > 0;
     faults.check("/text", text(&content.text, text_characters, has_media));
     if let Some(image) = &content.image {
         faults.check("/image/url", link(&image.url));
@@ -53,8 +55,9 @@ pub(super) fn check(content: &Content, text_characters: usize) -> Result<(), Api
         faults.check("/video/url", link(&video.url));
         faults.check("/video/source", text(&video.source, SOURCE_CHARACTERS, true));
     }
-    if content.image.is_some() && content.video.is_some() {
-        faults.check("/video", Err("a message has an image or a video, not both".into()));
+    if media_count > 1 {
+        let pointer = if has_attachment { "/attachment" } else { "/video" };
+        faults.check(pointer, Err("a message has an image, a video or an attachment, and one of them".into()));
     }
     if content.mentions.len() > MAX_MENTIONS {
         faults.check("/mentions", Err(format!("must be at most {MAX_MENTIONS} users")));

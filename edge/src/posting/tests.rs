@@ -23,11 +23,23 @@ impl World {
         let log = log::open(&config, data.path(), Region::default()).await.unwrap();
         let directory = directory::open(&directory::Config::default(), data.path()).await.unwrap();
         let history = history::open(&history::Config::default(), data.path()).await.unwrap();
+        let membership = Arc::new(Membership::new(directory.clone()));
+        let key = crate::auth::SigningKey::open(&data.path().join("key.pem")).unwrap();
+        let tokens = Arc::new(crate::auth::Tokens::new(&crate::config::AuthConfig::default(), key));
+        let commands = crate::commands::Commands::new(log.clone(), directory.clone(), membership.clone(), tokens);
+        let stores = crate::attachments::Stores {
+            blobs: blobs::open(&blobs::Config::default(), data.path()).await.unwrap(),
+            directory: directory.clone(),
+            commands: Arc::new(commands),
+            membership: membership.clone(),
+        };
+        let attachments = Attachments::new(&crate::config::AttachmentsConfig::default(), Region::default(), stores);
         let stores = Stores {
             log: log.clone(),
             history: history.clone(),
             directory: directory.clone(),
-            membership: Arc::new(Membership::new(directory.clone())),
+            membership,
+            attachments: Arc::new(attachments),
             timeline: Arc::new(Timeline::new(log.clone(), history.clone())),
         };
         Self { posting: Posting::new(stores, 20), log, history, directory, _data: data }
@@ -64,7 +76,7 @@ fn text(text: &str) -> Content {
 }
 
 fn draft(id: EventId, said: &str) -> Draft {
-    Draft { id: Some(id), content: text(said) }
+    Draft { id: Some(id), content: text(said), attachment: None }
 }
 
 /// An id that was born so long ago.
@@ -161,12 +173,12 @@ async fn a_message_to_a_place_that_is_not_ones_own_is_not_found() {
         ConversationId::direct(eve, nobody),
         GroupId::generate(Region::default()).into(),
     ] {
-        let draft = Draft { id: None, content: text("hi") };
+        let draft = Draft { id: None, content: text("hi"), attachment: None };
         let error = world.posting.send(eve, conversation, draft).await.unwrap_err();
         assert_eq!(error.code(), "not_found");
         assert!(world.said(conversation).await.is_empty());
     }
-    let draft = Draft { id: None, content: text("hi") };
+    let draft = Draft { id: None, content: text("hi"), attachment: None };
     world.posting.send(eve, ConversationId::direct(eve, ada), draft).await.unwrap();
 }
 
@@ -229,7 +241,7 @@ fn contents_are_checked_field_by_field() {
         Content { video: video(good), ..text("look") },
         Content { mentions: vec![UserId::generate(Region::default()); 50], ..text("all") },
     ] {
-        assert!(content::check(&content, 20).is_ok(), "{content:?}");
+        assert!(content::check(&content, false, 20).is_ok(), "{content:?}");
     }
     for (content, pointer) in [
         (text(""), "/text"),
@@ -243,7 +255,10 @@ fn contents_are_checked_field_by_field() {
         (Content { image: image(good), video: video(good), ..Content::default() }, "/video"),
         (Content { mentions: vec![UserId::generate(Region::default()); 51], ..text("all") }, "/mentions"),
     ] {
-        let error = content::check(&content, 20).unwrap_err();
+        let error = content::check(&content, false, 20).unwrap_err();
         assert_eq!(error.pointers(), [pointer], "{content:?}");
     }
+    assert!(content::check(&text(""), true, 20).is_ok());
+    let two = Content { image: image(good), ..Content::default() };
+    assert_eq!(content::check(&two, true, 20).unwrap_err().pointers(), ["/attachment"]);
 }

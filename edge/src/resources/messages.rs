@@ -8,8 +8,8 @@ use directory::Role;
 use history::Order;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use types::event::{Image, Video};
-use types::{Content, ConversationId, EventId, Timestamp, UserId};
+use types::event::{Attachment, Image, Video};
+use types::{AttachmentId, Content, ConversationId, EventId, Timestamp, UserId};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -36,7 +36,7 @@ pub(crate) struct Message {
     /// Who sent it.
     pub(crate) sender: UserId,
     pub(crate) kind: Kind,
-    /// Plain text; may be empty beside an image or a video.
+    /// Plain text; may be empty beside an image, a video or an attachment.
     #[schema(example = "Hello, Bob!")]
     pub(crate) text: String,
     /// There in an image message.
@@ -45,6 +45,9 @@ pub(crate) struct Message {
     /// There in a video message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) video: Option<Video>,
+    /// There in a message with a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) attachment: Option<Attachment>,
     /// The message that this one answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reply_to: Option<EventId>,
@@ -67,6 +70,7 @@ pub(crate) enum Kind {
     Text,
     Image,
     Video,
+    Attachment,
 }
 
 impl Kind {
@@ -74,6 +78,7 @@ impl Kind {
         match content {
             Content { image: Some(_), .. } => Self::Image,
             Content { video: Some(_), .. } => Self::Video,
+            Content { attachment: Some(_), .. } => Self::Attachment,
             _ => Self::Text,
         }
     }
@@ -84,7 +89,7 @@ impl From<history::Message> for Message {
         let kind = Kind::of(&message.content);
         let created_at = message.content.said_at(message.created_at);
         let is_changed = message.updated_at != message.created_at;
-        let Content { text, image, video, reply_to, mentions, .. } = message.content;
+        let Content { text, image, video, attachment, reply_to, mentions, .. } = message.content;
         Self {
             id: message.id,
             conversation: message.conversation,
@@ -94,6 +99,7 @@ impl From<history::Message> for Message {
             text,
             image,
             video,
+            attachment: attachment.map(|attachment| *attachment),
             reply_to,
             mentions,
             created_at,
@@ -169,7 +175,7 @@ pub(crate) struct NewMessage {
     pub(crate) id: Option<EventId>,
     /// What it mainly is; if it is given, it must fit.
     pub(crate) kind: Option<Kind>,
-    /// Plain text. May be missing beside an image or a video.
+    /// Plain text. May be missing beside an image, a video or an attachment.
     #[serde(default)]
     #[schema(example = "Hello, Bob!")]
     pub(crate) text: String,
@@ -177,6 +183,8 @@ pub(crate) struct NewMessage {
     pub(crate) image: Option<Image>,
     /// A link to a video.
     pub(crate) video: Option<Video>,
+    /// A file that the sender uploaded.
+    pub(crate) attachment: Option<AttachmentRef>,
     /// The message that this one answers.
     pub(crate) reply_to: Option<EventId>,
     /// The users that this message calls by name.
@@ -199,6 +207,14 @@ pub(crate) fn author(caller: &Caller, sender: Option<UserId>, sent_at: Option<Ti
         return Err(ApiError::invalid("/sent_at", "lies ahead of the server's clock"));
     }
     Ok(sender)
+}
+
+/// A file that was uploaded.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AttachmentRef {
+    /// Its id.
+    pub(crate) id: AttachmentId,
 }
 
 /// Sends a message.
@@ -228,13 +244,15 @@ pub(crate) async fn post(
     conversation: ConversationId,
     new: NewMessage,
 ) -> Result<(StatusCode, Answer<Message>), ApiError> {
-    let NewMessage { id, kind, text, image, video, reply_to, mentions, sender, sent_at } = new;
+    let NewMessage { id, kind, text, image, video, attachment, reply_to, mentions, sender, sent_at } = new;
     let sender = author(caller, sender, sent_at)?;
-    let content = Content { text, image, video, reply_to, mentions, sent_at };
-    if kind.is_some_and(|kind| kind != Kind::of(&content)) {
+    let content = Content { text, image, video, attachment: None, reply_to, mentions, sent_at };
+    let held = if attachment.is_some() { Kind::Attachment } else { Kind::of(&content) };
+    if kind.is_some_and(|kind| kind != held) {
         return Err(ApiError::invalid("/kind", "does not fit what the message holds"));
     }
-    let posted = edge.posting.send(sender, conversation, Draft { id, content }).await?;
+    let draft = Draft { id, content, attachment: attachment.map(|attachment| attachment.id) };
+    let posted = edge.posting.send(sender, conversation, draft).await?;
     let status = if posted.duplicate { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Answer(posted.message.into())))
 }

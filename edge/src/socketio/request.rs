@@ -91,7 +91,7 @@ impl Fields {
     fn group_message(self) -> Result<Action, ApiError> {
         match self {
             Self { group: Some(group), to: None, conversation: None, attachment: None, .. } => {
-                Ok(Action::Send(group.into(), self.draft()?))
+                Ok(Action::Send(group.into(), self.draft()))
             }
             _ => Err(ApiError::malformed("`group_message` takes a `group` and what is said")),
         }
@@ -111,15 +111,13 @@ impl Fields {
             (None, None, Some(group)) => group.into(),
             _ => return Err(ApiError::malformed("one of `to`, `conversation` and `group` says where it goes")),
         };
-        Ok(Action::Send(conversation, self.draft()?))
+        Ok(Action::Send(conversation, self.draft()))
     }
 
-    fn draft(self) -> Result<Draft, ApiError> {
+    fn draft(self) -> Draft {
         let Self { id, text, image, video, attachment, reply_to, mentions, .. } = self;
-        if let Some(File { id }) = attachment {
-            return Err(ApiError::conflict("not_supported", format!("attachments such as {id} are not served yet")));
-        }
-        Ok(Draft { id, content: Content { text, image, video, reply_to, mentions, sent_at: None } })
+        let content = Content { text, image, video, attachment: None, reply_to, mentions, sent_at: None };
+        Draft { id, content, attachment: attachment.map(|File { id }| id) }
     }
 }
 
@@ -154,6 +152,16 @@ mod tests {
         ] {
             let Action::Send(conversation, draft) = Action::parse(me, event, data).unwrap() else { panic!("{event}") };
             assert_eq!((conversation, draft.content.text.as_str()), (wanted, "hi"));
+        }
+    }
+
+    #[test]
+    fn a_file_goes_with_or_without_a_text() {
+        let (peer, file) = (user(), AttachmentId::generate(Region::default()));
+        for text in ["", "Look!"] {
+            let data = json!({"to": peer, "attachment": {"id": file}, "text": text});
+            let Action::Send(_, draft) = Action::parse(user(), "send_file", data).unwrap() else { panic!("{text}") };
+            assert_eq!((draft.attachment, draft.content.text.as_str()), (Some(file), text));
         }
     }
 

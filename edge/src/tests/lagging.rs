@@ -8,10 +8,10 @@ use ::log::Topic;
 use async_trait::async_trait;
 use directory::{
     Attachment, Command, Credentials, Directory, Group, Lease, Member, MemberRole, OutboxRow, Outcome, Refusal, Result,
-    Session, User, Version,
+    Session, Upload, User, Version,
 };
 use serde_json::json;
-use types::{AttachmentId, EventId, GroupId, Notice, SessionId, Timestamp, UserId};
+use types::{AttachmentId, ConversationId, EventId, GroupId, Notice, SessionId, Timestamp, UserId};
 
 use crate::tests::harness::App;
 
@@ -102,6 +102,18 @@ impl Directory for Lagging {
 
     async fn attachment(&self, id: AttachmentId) -> Result<Option<Attachment>> {
         if self.is_behind() { Ok(None) } else { self.directory.attachment(id).await }
+    }
+
+    async fn upload(&self, id: AttachmentId) -> Result<Option<Upload>> {
+        if self.is_behind() { Ok(None) } else { self.directory.upload(id).await }
+    }
+
+    async fn sent_in(&self, attachment: AttachmentId) -> Result<Vec<ConversationId>> {
+        if self.is_behind() { Ok(vec![]) } else { self.directory.sent_in(attachment).await }
+    }
+
+    async fn condemned(&self, limit: usize) -> Result<Vec<AttachmentId>> {
+        self.directory.condemned(limit).await
     }
 }
 

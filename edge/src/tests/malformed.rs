@@ -43,7 +43,7 @@ async fn every_body_is_looked_at_closely() {
         (large.as_bytes(), 413),
     ];
     let mut seen = 0;
-    for operation in operations().into_iter().filter(|operation| operation.has_body()) {
+    for operation in operations().into_iter().filter(|operation| operation.has_json_body()) {
         let target = if operation.path.contains("{message}") { &message } else { &ada.id };
         let path = operation.filled(&group, target);
         for (body, status) in bodies {
@@ -64,7 +64,7 @@ async fn every_body_is_looked_at_closely() {
 async fn a_body_must_be_called_json() {
     let (app, ada, group) = patient().await;
     let message = app.say(&ada, &group, "hello").await["id"].as_str().unwrap().to_owned();
-    for operation in operations().into_iter().filter(|operation| operation.has_body()) {
+    for operation in operations().into_iter().filter(|operation| operation.has_json_body()) {
         let target = if operation.path.contains("{message}") { &message } else { &ada.id };
         let path = operation.filled(&group, target);
         let types = ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "json", ""];
@@ -119,7 +119,8 @@ async fn an_id_in_a_path_that_is_none_is_not_found() {
     let backwards = format!("{}~{}", ada.id, "00000000-0000-7000-8000-000000000000");
     let long = "x".repeat(4_000);
     let bad = ["x", "%00", "%ff%fe", "..%2f..%2fetc", "-1", "@", "@x", "~", "a~b", &upper, &doubled, &backwards, &long];
-    for operation in operations().into_iter().filter(|operation| operation.path.contains('{') && !operation.has_body())
+    for operation in
+        operations().into_iter().filter(|operation| operation.path.contains('{') && !operation.has_json_body())
     {
         for id in bad {
             let path = operation.filled(id, id);

@@ -19,6 +19,12 @@ impl Operation {
         self.description.get("requestBody").is_some()
     }
 
+    /// Whether its body is JSON, and nothing else.
+    pub(crate) fn has_json_body(&self) -> bool {
+        let content = &self.description["requestBody"]["content"];
+        content.as_object().is_some_and(|types| types.contains_key("application/json") && types.len() == 1)
+    }
+
     pub(crate) fn needs_token(&self) -> bool {
         let security = self.description["security"].as_array();
         security.is_some_and(|schemes| schemes.iter().any(|scheme| scheme.get("token").is_some()))

@@ -8,6 +8,7 @@ use types::event::{Image, Video};
 use types::{Content, ConversationId, EventId, Position, UserId, Vector};
 
 use crate::posting::Draft;
+use crate::resources::messages::AttachmentRef;
 
 /// The longest `ref`, in bytes.
 const REF_BYTES: usize = 64;
@@ -95,6 +96,7 @@ struct Fields<'a> {
     text: Option<String>,
     image: Option<Image>,
     video: Option<Video>,
+    attachment: Option<AttachmentRef>,
     reply_to: Option<EventId>,
     mentions: Option<Vec<UserId>>,
     message: Option<EventId>,
@@ -165,15 +167,18 @@ impl Fields<'_> {
             text: self.text.take().unwrap_or_default(),
             image: self.image.take(),
             video: self.video.take(),
+            attachment: None,
             reply_to: self.reply_to.take(),
             mentions: self.mentions.take().unwrap_or_default(),
             sent_at: None,
         };
+        let attachment = self.attachment.take().map(|attachment| attachment.id);
+        let held = if attachment.is_some() { "attachment" } else { content.kind() };
         match self.kind.take() {
-            Some(kind) if kind != content.kind() => {
-                Err(("malformed", format!("`kind` must be `{}` for what the message holds", content.kind())))
+            Some(kind) if kind != held => {
+                Err(("malformed", format!("`kind` must be `{held}` for what the message holds")))
             }
-            _ => Ok(Draft { id: self.id.take(), content }),
+            _ => Ok(Draft { id: self.id.take(), content, attachment }),
         }
     }
 
@@ -190,6 +195,7 @@ impl Fields<'_> {
             (self.text.is_some(), "text"),
             (self.image.is_some(), "image"),
             (self.video.is_some(), "video"),
+            (self.attachment.is_some(), "attachment"),
             (self.reply_to.is_some(), "reply_to"),
             (self.mentions.is_some(), "mentions"),
             (self.message.is_some(), "message"),

@@ -5,6 +5,7 @@ mod several;
 
 use std::time::Duration;
 
+use blobs::Blobs;
 use directory::{Group, NewSession, NewUser, SecretHash};
 use faulty::FaultyLog;
 use history::History;
@@ -23,6 +24,7 @@ struct Stores {
     log: Arc<FaultyLog>,
     directory: Arc<dyn Directory>,
     history: Arc<dyn History>,
+    blobs: Arc<dyn Blobs>,
     folder: TempDir,
 }
 
@@ -46,14 +48,15 @@ impl Stores {
         let log = log::open(&config, folder.path(), Region::default()).await.unwrap();
         let directory = directory::open(directory, folder.path()).await.unwrap();
         let history = history::open(&history::Config::default(), folder.path()).await.unwrap();
-        Self { log: Arc::new(FaultyLog::over(log)), directory, history, folder }
+        let blobs = blobs::open(&blobs::Config::default(), folder.path()).await.unwrap();
+        Self { log: Arc::new(FaultyLog::over(log)), directory, history, blobs, folder }
     }
 
     /// The stores as the next process finds them.
     async fn reopened(self) -> Self {
         self.log.close().await;
-        let Self { log, directory, history, folder } = self;
-        drop((log, directory, history));
+        let Self { log, directory, history, blobs, folder } = self;
+        drop((log, directory, history, blobs));
         Self::open(folder).await
     }
 
@@ -65,7 +68,7 @@ impl Stores {
 
     fn seams(&self) -> Seams {
         let (log, history, directory) = (self.log.clone(), self.history.clone(), self.directory.clone());
-        Seams { log, history, directory }
+        Seams { log, history, directory, blobs: self.blobs.clone() }
     }
 
     /// Asks the service, once it serves.

@@ -188,6 +188,7 @@ mod tests {
         let log = log::open(&log::Config::default(), folder.path(), Region::default()).await.unwrap();
         let history = history::open(&history::Config::default(), folder.path()).await.unwrap();
         let directory = directory::open(&directory::Config::default(), folder.path()).await.unwrap();
+        let blobs = blobs::open(&blobs::Config::default(), folder.path()).await.unwrap();
         let conversation = GroupId::generate(Region::default()).into();
         append(&log, conversation, 1).await;
         let last = log.read(conversation, 0, 1).await.unwrap().remove(0);
@@ -200,7 +201,7 @@ mod tests {
         let (stored, lost) = (row(days(30)), row(days(30)));
         let entry = types::Entry { payload: stored.payload.clone(), ..last };
         history.store(std::slice::from_ref(&entry)).await.unwrap();
-        let seams = Seams { log, history, directory };
+        let seams = Seams { log, history, directory, blobs };
         let found = find(&seams, &[stored.clone(), lost, row(days(0))]).await.unwrap();
         assert_eq!(found, BTreeMap::from([(stored.id, entry.position.seq)]));
     }

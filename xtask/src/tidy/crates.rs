@@ -31,11 +31,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
 ];
 
 /// Each crate, and those that its tests alone may use beside these: only the binary's own tests can start the binary,
-<<<<<<< HEAD
-/// and every seam's contract is tested on a real server.
-=======
 /// and every seam's contract is tested on a real server. The example needs a server to fill.
->>>>>>> 19c00d8 (docs, xtask: run every sample request, a Postman collection, and an example)
 const ALLOWED_IN_TESTS: [(&str, &str); 9] = [
     ("log", "servers"),
     ("directory", "servers"),

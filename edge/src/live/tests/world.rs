@@ -157,6 +157,7 @@ impl World {
         let draft = crate::posting::Draft {
             id: None,
             content: types::Content { text: text.into(), ..types::Content::default() },
+            attachment: None,
         };
         self.edge.posting.send(sender.id, conversation, draft).await.unwrap().message.seq
     }

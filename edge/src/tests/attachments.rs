@@ -1,0 +1,98 @@
+//! Attachments, as far as they need no network: what bounds uploads.
+
+use std::io;
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::{Request, header};
+use serde_json::json;
+
+use crate::tests::harness::{App, Person, Reply, config};
+
+fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    let mut check = crc32fast::Hasher::new();
+    check.update(kind);
+    check.update(data);
+    let length = u32::try_from(data.len()).unwrap().to_be_bytes();
+    [&length, kind.as_slice(), data, &check.finalize().to_be_bytes()].concat()
+}
+
+fn png() -> Vec<u8> {
+    let header = chunk(b"IHDR", b"\0\0\0\x09\0\0\0\x08\x08\0\0\0\0");
+    [b"\x89PNG\r\n\x1a\n".to_vec(), header, chunk(b"IDAT", b"image"), chunk(b"IEND", b"")].concat()
+}
+
+fn begun() -> Body {
+    let start = Bytes::copy_from_slice(&png()[..30]);
+    Body::from_stream(stream::iter([Ok::<_, io::Error>(start)]).chain(stream::pending()))
+}
+
+async fn upload(app: &App, person: &Person, body: impl Into<Body>) -> Reply {
+    let request = Request::post("/v1/attachments?name=a.png").header(header::CONTENT_TYPE, "image/png");
+    let request = request.header(header::AUTHORIZATION, format!("Bearer {}", person.token));
+    app.send(request.body(body.into()).unwrap()).await
+}
+
+#[tokio::test]
+async fn of_one_user_so_many_uploads_run_at_once() {
+    let mut config = config();
+    config.attachments.uploads_at_once_per_user = 1;
+    config.limits.request_burst_per_user = 10_000;
+    let app = App::start_with(config).await;
+    let (ada, bob) = (app.register("ada").await, app.register("bob").await);
+    let second_is_refused = async {
+        while upload(&app, &ada, png()).await.status != 503 {}
+        assert_eq!(upload(&app, &ada, png()).await.refusal(503), "busy");
+        upload(&app, &bob, png()).await.expect(201);
+    };
+    tokio::select! {
+        // Asked first, it is the one that runs.
+        biased;
+        _ = upload(&app, &ada, begun()) => unreachable!("its body never ends"),
+        () = second_is_refused => {}
+    }
+    // The first is given up: there is room again.
+    upload(&app, &ada, png()).await.expect(201);
+}
+
+#[tokio::test]
+async fn an_upload_that_takes_too_long_is_ended() {
+    let mut config = config();
+    config.attachments.upload_seconds = 0;
+    let app = App::start_with(config).await;
+    let ada = app.register("ada").await;
+    assert_eq!(upload(&app, &ada, begun()).await.refusal(408), "too_slow");
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_the_senders_fault() {
+    let app = App::start().await;
+    let ada = app.register("ada").await;
+    let pieces = [Ok(Bytes::copy_from_slice(&png()[..30])), Err(io::Error::other("gone"))];
+    assert_eq!(upload(&app, &ada, Body::from_stream(stream::iter(pieces))).await.refusal(400), "malformed");
+}
+
+#[tokio::test]
+async fn a_message_bears_its_attachment_and_a_kind_that_fits() {
+    let app = App::start().await;
+    let ada = app.register("ada").await;
+    let group = app.group("rooks", &[&ada]).await;
+    let attachment = upload(&app, &ada, png()).await.expect(201);
+    assert_eq!((&attachment["width"], &attachment["height"]), (&json!(9), &json!(8)));
+    let path = format!("/v1/conversations/{group}/messages");
+    let body = |kind: &str| json!({"kind": kind, "text": "look", "attachment": {"id": attachment["id"]}});
+    assert_eq!(app.post(&ada, &path, body("text")).await.refusal(422), "invalid");
+    let sent = app.post(&ada, &path, body("attachment")).await.expect(201);
+    app.ingest().await;
+    let read = app.get(&ada, &path).await.expect(200);
+    assert_eq!(read["items"][0], sent);
+    assert_eq!(sent["attachment"], attachment);
+    let edit = format!("{path}/{}", sent["id"].as_str().unwrap());
+    let edited = app.patch(&ada, &edit, json!({"text": ""})).await.expect(200);
+    assert_eq!(
+        (&edited["text"], &edited["attachment"]),
+        (&json!(""), &attachment),
+        "a text beside a file may be empty"
+    );
+}
