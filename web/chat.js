@@ -7,6 +7,7 @@ import { Composer } from "/web/composer.js";
 import { DetailsView } from "/web/details.js";
 import { placeChildren } from "/web/list.js";
 import { rowsOf } from "/web/rows.js";
+import { Tray } from "/web/tray.js";
 
 /** Nearer to the end than this, new messages pull the view along. */
 const AT_END_PX = 80;
@@ -24,6 +25,7 @@ export class ChatView {
   #missed = 0;
   #shownNewest = 0;
   #drafts = new Map();
+  #trays = new Map();
 
   constructor(store, outbox, socket, { go }) {
     this.store = store;
@@ -38,7 +40,7 @@ export class ChatView {
     this.jump = el("button", { type: "button", class: "jump", hidden: true, onclick: () => this.#toEnd(true) });
     this.head = el("header", { class: "chat-head" });
     this.composer = new Composer({
-      send: (text) => this.#send(text),
+      send: (text, attachments) => this.#send(text, attachments),
       edit: (message, text) => this.#edit(message, text),
       editLast: () => this.#editLast(),
       typing: () => socket.post({ type: "typing", conversation: this.id }),
@@ -52,6 +54,7 @@ export class ChatView {
       this.composer.root,
     );
     this.root = el("div", { class: "chat" }, column, this.details.root);
+    this.#takeDrops(column);
     this.#listen();
   }
 
@@ -80,6 +83,26 @@ export class ChatView {
     addEventListener("focus", () => this.markRead());
   }
 
+  /** Files that are dropped on the conversation go with the next message. */
+  #takeDrops(column) {
+    const hasFiles = ({ dataTransfer }) => this.id !== null && [...dataTransfer.types].includes("Files");
+    const isOver = (over) => column.classList.toggle("is-dropping", over);
+    column.addEventListener("dragover", (event) => {
+      if (!hasFiles(event)) return;
+      event.preventDefault();
+      isOver(true);
+    });
+    column.addEventListener("dragleave", (event) => {
+      if (!column.contains(event.relatedTarget)) isOver(false);
+    });
+    column.addEventListener("drop", (event) => {
+      isOver(false);
+      if (!hasFiles(event)) return;
+      event.preventDefault();
+      this.composer.attach([...event.dataTransfer.files]);
+    });
+  }
+
   /** Shows a conversation; `null` when none is on screen. */
   async show(id, { withDetails } = {}) {
     this.root.classList.toggle("has-details", Boolean(withDetails));
@@ -97,6 +120,7 @@ export class ChatView {
     this.#missed = 0;
     this.#shownNewest = 0;
     this.composer.put(this.#drafts.get(id) || "");
+    this.composer.setTray(this.#trays.get(id) || new Tray());
     const conversation = this.store.conversations.get(id) || (await this.store.fetchConversation(id));
     if (this.id !== id) return;
     this.#newAfter = firstUnread(conversation);
@@ -123,6 +147,8 @@ export class ChatView {
     const draft = this.composer.take();
     if (draft) this.#drafts.set(this.id, draft);
     else this.#drafts.delete(this.id);
+    if (this.composer.tray.isEmpty) this.#trays.delete(this.id);
+    else this.#trays.set(this.id, this.composer.tray);
   }
 
   /** Puts the cursor into the field, where that does not raise a keyboard over the screen. */
@@ -307,10 +333,13 @@ export class ChatView {
 
   // What one does.
 
-  #send(text) {
+  /** The text goes with the first file; each further file is a message of its own. */
+  #send(text, attachments) {
     this.#newAfter = null;
     this.#isAtEnd = true;
-    this.outbox.send(this.id, text);
+    const [first, ...others] = attachments;
+    this.outbox.send(this.id, text, first);
+    for (const attachment of others) this.outbox.send(this.id, "", attachment);
   }
 
   async #edit(message, text) {

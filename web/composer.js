@@ -1,6 +1,8 @@
 // The field to write in, for a new message or for another text of an old one.
 
 import { el, icon, iconButton } from "/web/dom.js";
+import { counted } from "/web/format.js";
+import { Tray } from "/web/tray.js";
 
 /** How often, at most, others are told that somebody is typing. */
 const TYPING_EVERY_MS = 3000;
@@ -10,7 +12,7 @@ export class Composer {
   #kept = "";
   #toldAt = -TYPING_EVERY_MS;
 
-  /** `act` is `{send(text), edit(message, text), editLast(), typing()}`; `edit` gives a promise. */
+  /** `act` is `{send(text, attachments), edit(message, text), editLast(), typing()}`; `edit` gives a promise. */
   constructor(act) {
     this.act = act;
     this.input = el("textarea", {
@@ -26,6 +28,18 @@ export class Composer {
       { type: "submit", class: "send", "aria-label": "Send", title: "Send (Enter)" },
       icon("send"),
     );
+    this.picker = el("input", { type: "file", multiple: true, hidden: true, tabindex: "-1" });
+    this.picker.addEventListener("change", () => {
+      this.attach([...this.picker.files]);
+      this.picker.value = "";
+    });
+    this.clip = iconButton("clip", "Attach files", () => this.picker.click());
+    this.input.addEventListener("paste", (event) => {
+      const files = [...event.clipboardData.files];
+      if (files.length > 0) event.preventDefault();
+      this.attach(files);
+    });
+    this.traySlot = el("div", {});
     this.banner = el(
       "div",
       { class: "edit-banner", hidden: true },
@@ -43,9 +57,35 @@ export class Composer {
       { class: "composer", onsubmit },
       this.banner,
       this.problem,
-      el("div", { class: "composer-line" }, this.input, this.submit),
+      this.traySlot,
+      el("div", { class: "composer-line" }, this.clip, this.picker, this.input, this.submit),
     );
+    this.setTray(new Tray());
     this.#fit();
+  }
+
+  /** Shows the files that wait in another conversation. */
+  setTray(tray) {
+    if (this.tray) this.tray.removeEventListener("change", this.onTray);
+    this.tray = tray;
+    this.onTray = () => this.#fit();
+    tray.addEventListener("change", this.onTray);
+    this.traySlot.replaceChildren(tray.root);
+    this.#fit();
+  }
+
+  /** Begins to upload files that are to go with the next message. */
+  attach(files) {
+    if (files.length === 0 || this.root.hidden) return;
+    if (this.#edited) this.#endEdit();
+    const surplus = this.tray.add(files);
+    this.#tell(surplus > 0 ? `${counted(surplus, "file is", "files are")} too many at once.` : "");
+    this.focus();
+  }
+
+  #tell(text) {
+    this.problem.textContent = text;
+    this.problem.hidden = text === "";
   }
 
   focus() {
@@ -67,7 +107,8 @@ export class Composer {
   put(text) {
     this.input.value = text;
     this.banner.hidden = this.#edited === null;
-    this.problem.hidden = true;
+    this.clip.disabled = this.#edited !== null;
+    this.#tell("");
     this.#fit();
   }
 
@@ -109,13 +150,11 @@ export class Composer {
 
   async #submitText() {
     const text = this.input.value.trim();
-    if (text === "") return;
     if (!this.#edited) {
-      this.put("");
-      this.#toldAt = -TYPING_EVERY_MS;
-      this.act.send(text);
+      this.#sendNew(text);
       return;
     }
+    if (text === "") return;
     const message = this.#edited;
     if (text === message.text) {
       this.#endEdit();
@@ -126,17 +165,33 @@ export class Composer {
       await this.act.edit(message, text);
       if (this.#edited === message) this.#endEdit();
     } catch (problem) {
-      this.problem.textContent = problem.message;
-      this.problem.hidden = false;
+      this.#tell(problem.message);
     } finally {
       this.submit.disabled = false;
     }
+  }
+
+  #sendNew(text) {
+    if (this.tray.isBusy) {
+      this.#tell("A file is still on its way.");
+      return;
+    }
+    if (this.tray.hasFailed) {
+      this.#tell("Remove the files that could not be sent.");
+      return;
+    }
+    const attachments = this.tray.take();
+    if (text === "" && attachments.length === 0) return;
+    this.put("");
+    this.#toldAt = -TYPING_EVERY_MS;
+    this.act.send(text, attachments);
   }
 
   /** As high as what is written, up to what the style allows. */
   #fit() {
     this.input.style.height = "auto";
     this.input.style.height = `${this.input.scrollHeight}px`;
-    this.submit.classList.toggle("is-ready", this.input.value.trim() !== "");
+    const isReady = this.input.value.trim() !== "" || (this.tray && !this.tray.isEmpty && !this.tray.isBusy);
+    this.submit.classList.toggle("is-ready", isReady);
   }
 }

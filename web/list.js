@@ -213,5 +213,6 @@ function previewOf(store, conversation) {
 export function contentOf(message) {
   if (message.deleted) return "Message deleted";
   if (message.text) return message.text.replace(/\s+/gu, " ").slice(0, 140);
+  if (message.attachment) return message.attachment.name;
   return { image: "Image", video: "Video", attachment: "Attachment" }[message.kind] || "Message";
 }

@@ -31,10 +31,11 @@ export class Outbox extends EventTarget {
     return this.#queues.get(conversation) || [];
   }
 
-  /** Sends a text. */
-  send(conversation, text) {
-    const now = new Date().toISOString();
-    const entry = { id: newId(this.store.me.id), conversation, text, created_at: now, attempts: 0, problem: null };
+  /** Sends a text, an attachment that was uploaded, or both. */
+  send(conversation, text, attachment) {
+    const id = newId(this.store.me.id);
+    const created_at = new Date().toISOString();
+    const entry = { id, conversation, text, attachment, created_at, attempts: 0, problem: null };
     this.#queues.set(conversation, [...this.pending(conversation), entry]);
     this.#changed(conversation);
     this.#work(conversation);
@@ -89,10 +90,12 @@ export class Outbox extends EventTarget {
     this.#changed(entry.conversation);
   }
 
-  async #transmit({ id, conversation, text }) {
-    if (this.socket.state !== "live") return request("POST", pathOf(conversation, "messages"), { id, text });
-    const ack = await this.socket.request({ type: "send", id, conversation, text });
-    return messageOf(conversation, ack.seq, ack.at, { id, kind: "message", sender: this.store.me.id, text });
+  async #transmit({ id, conversation, text, attachment }) {
+    const content = attachment ? { text, attachment: { id: attachment.id } } : { text };
+    if (this.socket.state !== "live") return request("POST", pathOf(conversation, "messages"), { id, ...content });
+    const ack = await this.socket.request({ type: "send", id, conversation, ...content });
+    const event = { id, kind: "message", sender: this.store.me.id, text, attachment };
+    return messageOf(conversation, ack.seq, ack.at, event);
   }
 
   /** Waits as long as the server asks, or longer each time; a returning connection ends the wait. */

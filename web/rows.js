@@ -1,7 +1,8 @@
 // The rows of a conversation: messages, days, what happened to the group, and the mark before what is new.
 
 import { avatar, el, icon, linked } from "/web/dom.js";
-import { clock, dayKey, dayLabel, fileSize, fullTime } from "/web/format.js";
+import { attachmentOf } from "/web/files.js";
+import { clock, dayKey, dayLabel, fullTime } from "/web/format.js";
 import { contentOf } from "/web/list.js";
 
 /** Messages of one sender within this time stand together. */
@@ -38,6 +39,7 @@ function waiting({ store, thread, pending }) {
       id: entry.id,
       sender: store.me.id,
       text: entry.text,
+      attachment: entry.attachment,
       created_at: entry.created_at,
       updated_at: entry.created_at,
       entry,
@@ -155,8 +157,7 @@ function content(message, shape) {
     shape.quote && el("span", { class: "message-quote", text: shape.quote }),
     message.image && imageOf(message.image),
     message.video && linkOf(message.video.url, `Video on ${message.video.source}`),
-    message.attachment &&
-      el("span", { class: "message-file", text: `${message.attachment.name} · ${fileSize(message.attachment.size)}` }),
+    message.attachment && attachmentOf(message.attachment),
     message.text && el("span", { class: "message-text" }, linked(message.text)),
   ];
 }

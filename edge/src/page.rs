@@ -15,7 +15,7 @@ use crate::{ApiError, Edge};
 
 /// Scripts, styles and connections of this origin alone; pictures from where users have them.
 const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'self'; img-src 'self' data: https: http:; base-uri 'none'; form-action 'self'; \
+    "default-src 'self'; img-src 'self' data: blob: https: http:; base-uri 'none'; form-action 'self'; \
      frame-ancestors 'none'; object-src 'none'",
 );
 
