@@ -12,11 +12,6 @@ const SHARDS: u16 = 2;
 /// Enough for a test, and few enough for many tests at once.
 const MAX_CONNECTIONS: u32 = 8;
 
-/// The stores' tables of a configuration that names the servers which tests share.
-pub(crate) async fn servers() -> Table {
-    stores_on(servers::endpoints(), 1).await
-}
-
 /// The stores' tables of a configuration that names these servers, with so many replicas of the log. What can be had
 /// cheaply is its own: streams, databases, a bucket.
 ///

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rookery::config::Config;
 use rookery::roles::{self, Role, Running};
 use rookery::stores::{self, Stores};
+use servers::Endpoints;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use toml::Table;
 use types::Region;
 
-use crate::{Client, Process, behind};
+use crate::{Client, Process, Stored, behind};
 
 /// The regions' names, as a test's configuration has them. Users are born in the first.
 pub const REGIONS: [(&str, Region); 3] = [("here", region(0)), ("there", region(1)), ("elsewhere", region(2))];
@@ -95,12 +96,18 @@ impl Cluster {
 
     /// Every role in one set on real stores.
     pub async fn all_on_servers() -> Self {
-        Self::start(Plan { stores: behind::servers().await, ..Plan::new(|_| {}) }).await
+        Self::on(servers::endpoints(), |_| {}).await
+    }
+
+    /// Every role in one set on these real stores, with a configuration that differs from a test's usual one in what
+    /// is no store's.
+    pub async fn on(servers: &Endpoints, change: fn(&mut Config)) -> Self {
+        Self::start(Plan { stores: behind::stores_on(servers, 1).await, ..Plan::new(change) }).await
     }
 
     /// A process for each role on real stores, and two edges. `program` is the path of the binary.
     pub async fn processes(program: &'static str) -> Self {
-        let stores = behind::servers().await;
+        let stores = behind::stores_on(servers::endpoints(), 1).await;
         Self::start(Plan { shape: split_roles(), stores, program: Some(program), ..Plan::new(|_| {}) }).await
     }
 
@@ -172,6 +179,12 @@ impl Cluster {
     #[must_use]
     pub fn seams(&self) -> &edge::Seams {
         &self.stores.seams
+    }
+
+    /// What lies in the blob store. In processes of their own each has a folder of its own, unless they share a bucket.
+    #[must_use]
+    pub fn stored(&self) -> Stored {
+        Stored::of(&self.plan.config(&self.plan.data.path().join("data")))
     }
 
     /// Ends every role gracefully and starts them again on the same data, at other ports.

@@ -34,6 +34,33 @@ pub struct Answer {
     pub text: String,
 }
 
+/// Bytes that came back.
+#[derive(Debug)]
+pub struct Download {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers.
+    pub headers: header::HeaderMap,
+    /// The body.
+    pub bytes: Vec<u8>,
+}
+
+impl Download {
+    /// A header's text; empty when it is missing.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// A text as the value of a parameter.
+fn escape(text: &str) -> String {
+    let escaped = |byte: u8| {
+        if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+    };
+    text.bytes().map(escaped).collect()
+}
+
 impl Answer {
     /// Whether it has this status.
     #[must_use]
@@ -198,6 +225,33 @@ impl Client {
                 Answer { status: 0, headers: header::HeaderMap::new(), body: Value::Null, text: error.to_string() }
             }
         }
+    }
+
+    /// Uploads a file as a raw body.
+    pub async fn upload(&self, name: &str, content_type: &str, file: Vec<u8>) -> Answer {
+        let path = format!("/v1/attachments?name={}", escape(name));
+        self.send_bytes(Method::POST, &path, content_type, Some(file)).await
+    }
+
+    /// Sends an attachment and gives the message.
+    pub async fn send_attachment(&self, conversation: &str, attachment: &Value) -> Answer {
+        let body = json!({"kind": "attachment", "attachment": {"id": attachment["id"]}});
+        self.post(&format!("/v1/conversations/{conversation}/messages"), body).await
+    }
+
+    /// GET of any bytes with further headers. Redirects are followed.
+    pub async fn download(&self, path: &str, headers: &[(&str, &str)]) -> Download {
+        let mut request = self.http.get(format!("http://{}{path}", self.address));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.expect("an answer comes");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = response.bytes().await.expect("the answer is whole").to_vec();
+        Download { status, headers, bytes }
     }
 
     /// Creates a group with these other members and gives its id.

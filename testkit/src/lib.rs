@@ -5,15 +5,18 @@
 
 mod behind;
 mod cluster;
+pub mod files;
 mod http;
 mod process;
 mod socket;
+mod stored;
 
 pub use behind::stores_on;
 pub use cluster::{Cluster, REGIONS, config};
-pub use http::{Answer, Client, PASSWORD};
+pub use http::{Answer, Client, Download, PASSWORD};
 pub use process::Process;
 pub use socket::Socket;
+pub use stored::Stored;
 
 use std::time::Duration;
 

@@ -38,7 +38,7 @@ impl Process {
 
     async fn run(program: &str, data: &Path, config: &Config, log: Stdio) -> Self {
         let file = data.with_extension("toml");
-        std::fs::write(&file, config.to_toml()).expect("the configuration can be written");
+        std::fs::write(&file, with_secrets(config)).expect("the configuration can be written");
         let process = Self::spawn(program, None, &file, log).await;
         let client = process.client();
         crate::eventually("the program is ready", || async { client.get("/readyz").await.is(200).then_some(()) }).await;
@@ -85,6 +85,18 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// The most memory that it has held so far, in bytes.
+    ///
+    /// # Panics
+    /// Where the system does not tell.
+    #[must_use]
+    pub fn peak_memory(&self) -> u64 {
+        let id = self.child.id().expect("it still runs");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("the system tells");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the peak is told");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("it is a number") * 1024
+    }
+
     /// SIGKILL: nothing is flushed, nobody is told.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("it can be killed");
@@ -100,6 +112,17 @@ impl Process {
             .expect("it ends in time")
             .expect("it has a status")
     }
+}
+
+/// The configuration as TOML, with what proves who we are to the blob store.
+fn with_secrets(config: &Config) -> String {
+    let mut table: toml::Table = config.to_toml().parse().expect("it is TOML");
+    if let blobs::Config::S3 { secret_access_key, .. } = &config.blobs
+        && let Some(blobs) = table.get_mut("blobs").and_then(toml::Value::as_table_mut)
+    {
+        blobs.insert("secret_access_key".into(), secret_access_key.expose().into());
+    }
+    table.to_string()
 }
 
 /// Where a program's log goes: a file beside its configuration, added to at every start.

@@ -10,7 +10,7 @@ mod relay;
 use chromium::{Browser, Window};
 use relay::Relay;
 use serde_json::json;
-use testkit::{Cluster, PASSWORD};
+use testkit::{Cluster, PASSWORD, eventually, files};
 
 const DESK: (u32, u32) = (1280, 800);
 const PHONE: (u32, u32) = (390, 844);
@@ -211,6 +211,58 @@ async fn a_phone_shows_the_list_or_a_chat_and_leads_back() {
     window.sees(".chat-title", "Notes").await;
 
     all_was_well(&browser, &[&window], &url).await;
+    browser.quit().await;
+}
+
+/// Drops a file on the conversation.
+async fn drop_file(window: &Window<'_>, name: &str, content_type: &str, file: &[u8]) {
+    let script = "const file = new File([Uint8Array.from(arguments[0])], arguments[1], { type: arguments[2] }); \
+         const dataTransfer = new DataTransfer(); dataTransfer.items.add(file); \
+         const drop = new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true }); \
+         document.querySelector('.chat-column').dispatchEvent(drop)";
+    window.run(script, vec![json!(file), json!(name), json!(content_type)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_and_documents_are_attached_shown_and_saved() {
+    let cluster = Cluster::all().await;
+    let url = cluster.url();
+    let browser = Browser::start().await;
+    let ana = browser.open(&url, DESK).await;
+    let ben = browser.open(&url, DESK).await;
+    sign_up(&ana, "ana", "Ana Lindqvist").await;
+    sign_up(&ben, "ben", "Ben Okafor").await;
+    gather(&ana, &ben).await;
+    ben.click(".conversation", "Weekend hike").await;
+    ana.sees(".composer button[aria-label='Attach files']", "").await;
+
+    drop_file(&ana, "hut.png", "image/png", &files::png(1, 1)).await;
+    drop_file(&ana, "map.pdf", "application/pdf", &files::pdf()).await;
+    ana.sees(".tray-file:nth-child(1) .tray-state", "ready").await;
+    ana.sees(".tray-file:nth-child(2) .tray-state", "ready").await;
+    write(&ana, "The hut and the way").await;
+    ana.sees_no(".tray", "").await;
+    for window in [&ana, &ben] {
+        window.sees(".message.is-first .message-text", "The hut and the way").await;
+        window.sees(".message-file-name", "hut.png").await;
+        window.sees(".message-file-name", "map.pdf").await;
+        let is_shown =
+            "return [...document.querySelectorAll('.message-image')].some((image) => image.naturalWidth === 1)";
+        eventually("the picture is shown", || async {
+            (window.run(is_shown, vec![]).await == json!(true)).then_some(())
+        })
+        .await;
+    }
+    ben.click(".message-file", "map.pdf").await;
+    all_was_well(&browser, &[&ana, &ben], &url).await;
+
+    drop_file(&ana, "hut.png", "image/png", &files::executable()).await;
+    ana.sees(".tray-file.is-failed .tray-state", "the file is").await;
+    write(&ana, "and this").await;
+    ana.sees(".composer-problem", "Remove the files").await;
+    ana.click(".tray-file button[aria-label='Remove hut.png']", "").await;
+    ana.types(".composer textarea", "\u{e007}").await;
+    ben.sees(".message", "and this").await;
     browser.quit().await;
 }
 

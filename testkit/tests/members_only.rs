@@ -18,13 +18,15 @@ enum Access {
     SignedIn,
     /// Operators.
     Operators,
-    /// Members of the conversation in its path.
+    /// Every signed-in user; it takes a file of the caller's, and shows nothing else.
+    Uploaders,
+    /// Members of the conversation in its path, or of one that the attachment in its path was sent in.
     Members,
     /// The user in its path; operators too, where it changes the user.
     Oneself,
 }
 
-use Access::{Members, Oneself, Operators, Public, SignedIn};
+use Access::{Members, Oneself, Operators, Public, SignedIn, Uploaders};
 
 /// Every route: who may call it, and a body that would be taken from one who may.
 fn table() -> Vec<(&'static str, Access, Value)> {
@@ -108,6 +110,10 @@ fn canonical() -> Vec<(&'static str, Access, Value)> {
         ("GET /v1/events", SignedIn, Value::Null),
         ("GET /v1/presence", SignedIn, Value::Null),
         ("GET /v1/messages/recent", SignedIn, Value::Null),
+        ("POST /v1/attachments", Uploaders, Value::Null),
+        ("POST /v1/attachments/uploads", Uploaders, json!({"name": "a.png", "size": 1})),
+        ("POST /v1/attachments/uploads/{upload}/complete", Members, Value::Null),
+        ("GET /v1/attachments/{attachment}", Members, Value::Null),
         ("GET /v1/analytics/top-users", SignedIn, Value::Null),
         ("GET /v1/analytics/top-conversations", SignedIn, Value::Null),
         ("GET /v1/analytics/activity", SignedIn, Value::Null),
@@ -132,12 +138,17 @@ async fn documented(client: &Client) -> Vec<String> {
     routes
 }
 
+/// An id that stands for nothing.
+const NONE: &str = "01980a8e-6c00-7001-8a3b-5d2f1c9e7a40";
+
 const SECRET: &str = "the secret of the rooks";
 
 struct Scene {
     owner: Client,
     conversations: Vec<String>,
     message: BTreeMap<String, String>,
+    /// The owner's, sent to nobody else.
+    attachment: String,
     strangers: Vec<(&'static str, Client)>,
 }
 
@@ -153,6 +164,8 @@ async fn scene(cluster: &Cluster) -> Scene {
     let direct_id = direct["conversation"].as_str().unwrap().to_owned();
     let in_group = owner.send(&group, SECRET).await;
     removed.get(&format!("/v1/conversations/{group}/messages")).await.expect(200);
+    let attachment = owner.upload(&format!("{SECRET}.png"), "image/png", testkit::files::png(1, 1)).await.expect(201);
+    owner.send_attachment(&format!("@{}", owner.id()), &attachment).await.expect(201);
     owner.delete(&format!("/v1/conversations/{group}/members/{}", removed.id())).await.expect(204);
     let message = BTreeMap::from([
         (group.clone(), in_group["id"].as_str().unwrap().to_owned()),
@@ -161,6 +174,7 @@ async fn scene(cluster: &Cluster) -> Scene {
     Scene {
         conversations: vec![group, direct_id],
         message,
+        attachment: attachment["id"].as_str().unwrap().to_owned(),
         strangers: vec![("another user", stranger), ("a removed member", removed)],
         owner,
     }
@@ -170,7 +184,9 @@ fn fill(path: &str, scene: &Scene, conversation: &str) -> String {
     path.replace("{conversation}", conversation)
         .replace("{message}", &scene.message[conversation])
         .replace("{user}", scene.owner.id())
-        .replace("{session}", "01980a8e-6c00-7001-8a3b-5d2f1c9e7a40")
+        .replace("{attachment}", &scene.attachment)
+        .replace("{upload}", NONE)
+        .replace("{session}", NONE)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,7 +247,7 @@ async fn looks_like_nothing(scene: &Scene, conversation: &str, (route, body): (&
     let (method, path) = route.split_once(' ').unwrap();
     let method: Method = method.parse().unwrap();
     let path = fill(path, scene, conversation);
-    let of_none = path.replace(conversation, "01980a8e-6c00-7001-8a3b-5d2f1c9e7a40");
+    let of_none = path.replace(conversation, NONE).replace(&scene.attachment, NONE);
     for (name, stranger) in &scene.strangers {
         let answer = stranger.request(method.clone(), &path, body.clone()).await;
         assert_eq!(answer.status, 404, "{route} by {name}: {}", answer.text);
