@@ -8,7 +8,7 @@ use rookery::config::Config;
 
 /// A blob store, looked at from behind.
 pub enum Stored {
-    /// Files in this folder.
+    /// Files in this folder, two folders deep.
     Folder(PathBuf),
     /// Objects in a bucket of this name.
     Bucket(Client, String),
@@ -47,7 +47,9 @@ impl Stored {
         match self {
             Self::Folder(folder) => {
                 let folders = entries(folder).into_iter().filter(|name| name != "incoming");
-                folders.flat_map(|name| entries(&folder.join(name))).collect()
+                let folders = folders.map(|name| folder.join(name));
+                let inner = folders.flat_map(|outer| entries(&outer).into_iter().map(move |name| outer.join(name)));
+                inner.flat_map(|inner| entries(&inner)).collect()
             }
             Self::Bucket(client, bucket) => {
                 let listed = client.list_objects_v2().bucket(bucket).send().await.expect("the server lists it");

@@ -7,7 +7,7 @@ mod client;
 
 use client::{Node, Socket};
 use serde_json::{Value, json};
-use testkit::{Client, Cluster, scenarios};
+use testkit::{Client, Cluster, files, scenarios};
 
 scenarios!(
     b2_10_messages_reach_members_and_peers_by_either_transport,
@@ -131,11 +131,37 @@ async fn b2_10_a_group_is_made_and_joined_by_members_only(cluster: &Cluster) {
 }
 
 async fn b2_10_a_file_is_sent_by_its_id(cluster: &Cluster) {
-    let People { ada, ben, .. } = people(cluster).await;
+    let People { ada, ben, stranger } = people(cluster).await;
+    let group = ada.create_group("rooks", &[&ben]).await;
     let node = Node::start().await;
     let sender = node.connect("ada", &ada, &WEBSOCKET).await;
+    let receiver = node.connect("ben", &ben, &POLLING).await;
+    let other = node.connect("eve", &stranger, &WEBSOCKET).await;
+    other.names_so_far().await;
+
+    let png = files::png(3, 2);
+    let file = ada.upload("rook.png", "image/png", png.clone()).await.expect(201);
+    let attachment = json!({"id": file["id"]});
+    for place in [("to", ben.id()), ("group", &*group)] {
+        let sent = json!({(place.0): place.1, "attachment": attachment, "text": "Look!"});
+        let ack = sender.done("send_file", sent).await;
+        for heard in [receiver.next("receive_file").await, sender.next("receive_file").await] {
+            assert_eq!((&heard["event"]["attachment"], &heard["event"]["text"]), (&file, &json!("Look!")));
+            assert_eq!((&heard["event"]["id"], &heard["seq"]), (&ack["id"], &ack["seq"]));
+        }
+    }
+    let path = file["url"].as_str().unwrap();
+    assert!(ben.download(path, &[]).await.bytes == png);
+    stranger.get(path).await.expect(404);
+    assert_eq!(other.names_so_far().await, Vec::<String>::new());
+
+    // A stranger sends it nowhere: it is not a member there, and the file is not its own.
+    let there = json!({"group": group, "attachment": attachment});
+    assert_eq!(other.emit("send_file", there).await["code"], "not_found");
+    let elsewhere = json!({"to": ben.id(), "attachment": attachment});
+    assert_eq!(other.emit("send_file", elsewhere).await["code"], "invalid");
     let nobodys = json!({"to": ben.id(), "attachment": {"id": "01980a8e-6c00-7001-8a3b-5d2f1c9e7a40"}});
-    assert_eq!(sender.emit("send_file", nobodys).await["code"], "not_supported");
+    assert_eq!(sender.emit("send_file", nobodys).await["code"], "invalid");
     assert_eq!(sender.emit("send_file", json!({"to": ben.id()})).await["code"], "malformed");
     node.end().await;
 }
