@@ -54,7 +54,10 @@ macro_rules! scenarios {
         mod $shape {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                super::$name(&$cluster.await).await;
+                let cluster = $cluster.await;
+                super::$name(&cluster).await;
+                // A server has room for so many buckets.
+                cluster.stored().remove().await;
             })+
         }
     };

@@ -72,7 +72,7 @@ impl Stored {
         }
     }
 
-    /// Removes a bucket with all that lies in it.
+    /// Removes a bucket with all that lies in it; a folder goes with its cluster.
     ///
     /// # Panics
     /// When the server does not remove it.

@@ -425,6 +425,7 @@ async fn what_was_uploaded_by_a_link_and_not_completed_is_removed() {
     assert_eq!(stored.names().await, [format!("incoming/{id}")]);
     eventually("the upload is removed", || async { stored.names().await.is_empty().then_some(()) }).await;
     ada.post(&format!("/v1/attachments/uploads/{id}/complete"), Value::Null).await.expect(404);
+    stored.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -446,4 +447,5 @@ async fn while_the_files_are_out_of_reach_a_clear_503_says_so() {
     ada.send_attachment(&group, &attachment).await.expect(201);
     relay.mend();
     ada.upload("b.png", "image/png", files::png(1, 1)).await.expect(201);
+    cluster.stored().remove().await;
 }
