@@ -29,6 +29,8 @@ struct Step {
     /// What to call it, if not by the operation's summary.
     name: Option<String>,
     body: Option<Value>,
+    /// A file, as the body itself.
+    file: Option<File>,
     #[serde(default)]
     query: Map<String, Value>,
     /// Values for the path's parameters; others are variables of the same name.
@@ -41,6 +43,14 @@ struct Step {
     /// Variables to set, each from an expression on the answer.
     #[serde(default)]
     keep: Map<String, Value>,
+}
+
+/// A file whose bytes are text, so that the collection holds it whole.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    content_type: String,
+    lines: Vec<String>,
 }
 
 /// An operation of the description.
@@ -141,9 +151,13 @@ fn item(operation: &Operation<'_>, step: &Step) -> Value {
         request["auth"] = bearer(token);
     }
     if let Some(body) = &step.body {
-        request["header"] = json!([{"key": "Content-Type", "value": "application/json"}]);
+        request["header"] = content_type("application/json");
         let raw = serde_json::to_string_pretty(body).unwrap_or_default();
         request["body"] = json!({"mode": "raw", "raw": raw, "options": {"raw": {"language": "json"}}});
+    } else if let Some(file) = &step.file {
+        request["header"] = content_type(&file.content_type);
+        let raw = file.lines.join("\n") + "\n";
+        request["body"] = json!({"mode": "raw", "raw": raw, "options": {"raw": {"language": "text"}}});
     }
     json!({"name": name, "event": [script("test", &test)], "request": request})
 }
@@ -176,6 +190,10 @@ fn url(path: &str, step: &Step) -> Value {
         url["query"] = pairs.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
     }
     url
+}
+
+fn content_type(value: &str) -> Value {
+    json!([{"key": "Content-Type", "value": value}])
 }
 
 fn bearer(variable: &str) -> Value {
