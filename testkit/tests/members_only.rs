@@ -51,6 +51,7 @@ fn aliases() -> Vec<(&'static str, Access, Value)> {
         ("POST /groups", SignedIn, json!({"name": "x"})),
         ("POST /groups/{conversation}/add-user", Members, json!({"userId": "01980a8e-6c00-7001-8a3b-5d2f1c9e7a40"})),
         ("GET /groups/{conversation}/messages", Members, Value::Null),
+        ("POST /uploads", Uploaders, Value::Null),
         ("GET /chatrooms", SignedIn, Value::Null),
         ("POST /chatrooms", SignedIn, json!({"name": "x"})),
         ("GET /chatrooms/{conversation}", Members, Value::Null),

@@ -1,15 +1,15 @@
-//! The dialect of the real-time chat: `/auth/…`, `/chats/…`, `/groups/…`. Its `/users` is in [`super::accounts`]; its
-//! `/uploads` belongs to the attachments.
+//! The dialect of the real-time chat: `/auth/…`, `/chats/…`, `/groups/…`, `/uploads`. Its `/users` is in
+//! [`super::accounts`].
 
 use std::sync::Arc;
 
 use axum::Json as Answer;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use http::StatusCode;
 use serde::Deserialize;
 use types::event::{Image, Video};
-use types::{EventId, UserId};
-use utoipa::ToSchema;
+use types::{ConversationId, EventId, GroupId, UserId};
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -17,10 +17,11 @@ use super::accounts::{self, Account, Credentials, NewAccount};
 use crate::auth::Caller;
 use crate::cursor::Page;
 use crate::extract::{ConversationParam, InConversation, Json, Query, conversation_of};
+use crate::resources::attachments::{self, UploadForm};
 use crate::resources::auth::Client;
 use crate::resources::conversations::{self, Conversation};
 use crate::resources::members;
-use crate::resources::messages::{self, List, Message, NewMessage};
+use crate::resources::messages::{self, AttachmentRef, List, Message, NewMessage};
 use crate::{ApiError, Edge};
 
 pub(super) fn router() -> OpenApiRouter<Arc<Edge>> {
@@ -32,6 +33,7 @@ pub(super) fn router() -> OpenApiRouter<Arc<Edge>> {
         .routes(routes!(create_group))
         .routes(routes!(add_user))
         .routes(routes!(group_messages))
+        .routes(routes!(upload))
 }
 
 /// Registers a user and signs it in.
@@ -184,4 +186,50 @@ async fn group_messages(
     list: Query<List>,
 ) -> Result<Answer<Page<Message>>, ApiError> {
     messages::list(edge, conversation, list).await
+}
+
+/// What a file is called and where it is to go: to a user (`to`), or to a group (`group`).
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Addressed {
+    /// The file's name, without a path. In a form, the file's own name is taken when this is missing.
+    name: Option<String>,
+    /// A user's id.
+    to: Option<UserId>,
+    /// A group's id.
+    group: Option<GroupId>,
+}
+
+/// Uploads a file and sends it to a user or to a group.
+///
+/// The body is the file itself, with its `Content-Type`, or a form with the file. It is checked by its content. The
+/// answer is the message that it was sent in.
+#[utoipa::path(post, path = "/uploads", tag = "alias: real-time chat", operation_id = "alias_upload",
+    params(Addressed),
+    request_body(content((UploadForm = "multipart/form-data"), (Vec<u8> = "application/octet-stream"))),
+    responses(
+        (status = 201, body = Message),
+        (status = 404, description = "There is no such recipient, or the caller is no member of the group"),
+        (status = 413, description = "The file is larger than it may be"),
+        (status = 415, description = "The file is of no kind that is taken, or of another than it is called"),
+        (status = 422, description = "The file is damaged or two things at once, or its name holds a path"),
+    ))]
+async fn upload(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+    Query(Addressed { name, to, group }): Query<Addressed>,
+    request: Request,
+) -> Result<(StatusCode, Answer<Message>), ApiError> {
+    let conversation = match (to, group) {
+        (Some(to), None) => ConversationId::direct(caller.user, to),
+        (None, Some(group)) => group.into(),
+        _ => return Err(ApiError::invalid("/to", "give either `to` or `group`")),
+    };
+    // Sending checks it too, but only once the whole file has been stored for nobody.
+    edge.membership.require(caller.user, conversation).await?;
+    let (label, pieces) = attachments::file_of(request, name, edge.attachments.max_bytes()).await?;
+    let id = edge.attachments.upload(caller.user, label, pieces).await?.id;
+    let new = NewMessage { attachment: Some(AttachmentRef { id }), ..NewMessage::default() };
+    messages::post(&edge, &caller, conversation, new).await
 }

@@ -1,7 +1,7 @@
-//! Real-time chat: `/auth`, `/chats`, `/groups`.
+//! Real-time chat: `/auth`, `/chats`, `/groups`, `/uploads`.
 
 use serde_json::{Value, json};
-use testkit::{Cluster, PASSWORD, scenarios};
+use testkit::{Cluster, PASSWORD, files, scenarios};
 
 use super::texts;
 
@@ -9,6 +9,7 @@ scenarios!(
     b2_01_signing_up_and_in_gives_a_jwt_that_every_route_wants,
     b2_04_a_message_reaches_its_recipient_live_and_stands_in_the_history,
     b2_06_a_group_is_made_filled_and_read,
+    b2_09_a_file_is_uploaded_and_sent_to_its_recipients_alone,
 );
 
 async fn b2_01_signing_up_and_in_gives_a_jwt_that_every_route_wants(cluster: &Cluster) {
@@ -89,4 +90,61 @@ async fn b2_06_a_group_is_made_filled_and_read(cluster: &Cluster) {
     let page = ben.get(&format!("/groups/{id}/messages")).await.expect(200);
     assert_eq!(texts(&page["items"], "text"), ["hello, group"]);
     eve.get(&format!("/groups/{id}/messages")).await.expect(404);
+}
+
+async fn b2_09_a_file_is_uploaded_and_sent_to_its_recipients_alone(cluster: &Cluster) {
+    let ada = cluster.client().register("ada").await;
+    let ben = cluster.other_client().register("ben").await;
+    let cleo = cluster.other_client().register("cleo").await;
+    let eve = cluster.client().register("eve").await;
+    let group = ada.create_group("rooks", &[&ben, &cleo]).await;
+    let mut socket = ben.connect().await;
+    let upload = async |by: &testkit::Client, query: &str, content_type: &str, body: Vec<u8>| {
+        by.send_bytes(reqwest::Method::POST, &format!("/uploads?{query}"), content_type, Some(body)).await
+    };
+    let to_ben = format!("to={}&name=paper.pdf", ben.id());
+    let form = [
+        b"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.png\"\r\n\r\n".to_vec(),
+        files::png(3, 2),
+        b"\r\n--x--\r\n".to_vec(),
+    ];
+    let in_form = "multipart/form-data; boundary=x";
+    for (query, called, body, file, (name, content_type), readers) in [
+        (&to_ben, "application/pdf", files::pdf(), files::pdf(), ("paper.pdf", "application/pdf"), &[&ada, &ben][..]),
+        (
+            &format!("group={group}"),
+            in_form,
+            form.concat(),
+            files::png(3, 2),
+            ("a.png", "image/png"),
+            &[&ada, &ben, &cleo],
+        ),
+    ] {
+        let message = upload(&ada, query, called, body).await.expect(201);
+        assert_eq!((&message["kind"], &message["sender"]), (&json!("attachment"), &json!(ada.id())));
+        let attachment = &message["attachment"];
+        assert_eq!((&attachment["name"], &attachment["content_type"]), (&json!(name), &json!(content_type)));
+        assert_eq!(socket.next_event("message").await["event"]["attachment"], *attachment, "it is heard at once");
+        let url = attachment["url"].as_str().unwrap();
+        for client in [&ada, &ben, &cleo, &eve] {
+            let download = client.download(url, &[]).await;
+            if readers.iter().any(|reader| reader.id() == client.id()) {
+                assert_eq!((download.status, download.bytes == file), (200, true), "{name}");
+            } else {
+                assert_eq!(download.status, 404, "{name}");
+            }
+        }
+    }
+
+    upload(&eve, &format!("group={group}"), "application/pdf", files::pdf()).await.expect(404);
+    let disguised = upload(&ada, &to_ben, "application/pdf", files::executable()).await.expect(415);
+    assert_eq!(disguised["code"], "unsupported_type");
+    for query in ["name=a.pdf", &format!("to={}&group={group}", ben.id())] {
+        upload(&ada, query, "application/pdf", files::pdf()).await.expect(422);
+    }
+    assert_eq!(
+        ben.texts(&group).await.len() + ben.texts(&format!("@{}", ada.id())).await.len(),
+        2,
+        "nothing more came"
+    );
 }
