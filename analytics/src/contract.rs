@@ -442,8 +442,8 @@ pub(crate) async fn a_call_that_was_given_up_counts_once_or_not_at_all(opener: O
     let mut draw = Draw::seeded(7);
     let (mut given_up, mut goes_on) = (0, true);
     while goes_on {
-        // From before the first step of a call to behind its last one, however fast the store is.
-        let patience = std::time::Duration::from_micros(draw.length(12) * draw.length(12) * 150);
+        // From none at all, before the first step of a call, to behind its last one.
+        let patience = std::time::Duration::from_micros((draw.length(12) - 1) * draw.length(12) * 150);
         match tokio::time::timeout(patience, record_some(&*store, &facts, draw.length(40))).await {
             Ok(Ok(more)) => goes_on = more,
             Ok(Err(Error::OutOfStep { .. })) => {}
