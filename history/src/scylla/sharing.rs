@@ -106,26 +106,36 @@ mod tests {
 
     use super::*;
 
+    /// A read that ends when it may, and tells how many had begun with it.
+    async fn number_of_read(begun: Arc<AtomicU32>, may_end: Arc<Semaphore>) -> Result<u32> {
+        let number = begun.fetch_add(1, Ordering::SeqCst) + 1;
+        may_end.acquire().await.map(tokio::sync::SemaphorePermit::forget).unwrap();
+        Ok(number)
+    }
+
+    async fn until_one(begun: &AtomicU32) {
+        while begun.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn let_end(may_end: Arc<Semaphore>) {
+        may_end.add_permits(2);
+    }
+
     #[tokio::test]
     async fn who_asks_while_a_read_is_under_way_shares_the_next_one() {
         let sharing = Arc::new(Sharing::<u8, u32>::default());
         let (begun, may_end) = (Arc::new(AtomicU32::new(0)), Arc::new(Semaphore::new(0)));
         let ask = || {
             let (begun, may_end) = (Arc::clone(&begun), Arc::clone(&may_end));
-            sharing.read(7, move |_| {
-                let (number, may_end) = (begun.fetch_add(1, Ordering::SeqCst) + 1, Arc::clone(&may_end));
-                async move {
-                    may_end.acquire().await.map(tokio::sync::SemaphorePermit::forget).unwrap();
-                    Ok(number)
-                }
-            })
+            sharing.read(7, move |_| number_of_read(Arc::clone(&begun), Arc::clone(&may_end)))
         };
         let (first, others) = (ask(), async {
-            while begun.load(Ordering::SeqCst) == 0 {
-                tokio::task::yield_now().await;
-            }
+            until_one(&begun).await;
+            let may_end = may_end.clone();
             let others = join_all((0..50).map(|_| ask()));
-            futures_util::future::join(others, async { may_end.add_permits(2) }).await.0
+            futures_util::future::join(others, let_end(may_end)).await.0
         });
         let (first, others) = futures_util::future::join(first, others).await;
         assert_eq!(first.unwrap(), 1);
