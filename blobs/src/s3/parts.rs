@@ -85,7 +85,8 @@ impl Parts {
     /// The next part; a short or empty one is the last.
     async fn next(&mut self) -> Result<Bytes> {
         let part_bytes = usize::try_from(self.part_bytes).unwrap_or(usize::MAX);
-        let mut part = BytesMut::new();
+        // The first may be short; what follows it mostly is not, and a buffer that grows is copied again and again.
+        let mut part = BytesMut::with_capacity(if self.size == 0 { 0 } else { part_bytes });
         loop {
             let taken = self.rest.len().min(part_bytes - part.len());
             part.extend_from_slice(&self.rest.split_to(taken));
