@@ -249,7 +249,7 @@ async fn a_name_that_was_given_and_left_meanwhile_stays_reserved() {
 }
 
 const DROP_LEASES: &str = "
-    SELECT pg_terminate_backend(pid) FROM pg_locks
+    SELECT pg_terminate_backend(pid, 20000) FROM pg_locks
     WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
 #[tokio::test]
