@@ -68,6 +68,10 @@ impl Default for Patience {
     }
 }
 
+/// An insert costs the server 20 to 45 ms of CPU, merges included, however few facts it holds: eight busy shards that
+/// insert so often use a tenth to a fifth of a core.
+const PACE: Duration = Duration::from_secs(2);
+
 struct Store {
     client: Client,
     notes: Notes,
@@ -108,6 +112,10 @@ fn client(config: &Config) -> Client {
 impl Analytics for Store {
     async fn record(&self, range: Range<'_>) -> Result<()> {
         self.record_range(&range).await
+    }
+
+    fn pace(&self) -> Duration {
+        PACE
     }
 
     async fn recorded_seq(&self, shard: u16) -> Result<u64> {

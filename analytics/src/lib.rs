@@ -15,6 +15,7 @@ pub mod worker;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -190,6 +191,10 @@ pub trait Analytics: Send + Sync + 'static {
     /// next call for the shard know at the latest. Of several calls for a range at the same time at most one
     /// succeeds. No answer sees a part of a range.
     async fn record(&self, range: Range<'_>) -> Result<()>;
+
+    /// How long a shard rests after everything that there was is recorded. A busy one then records many events at
+    /// once; it is also how far its counts are behind.
+    fn pace(&self) -> Duration;
 
     /// Where the last recorded range of a shard ended, 0 when there is none.
     async fn recorded_seq(&self, shard: u16) -> Result<u64>;

@@ -28,6 +28,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite/analytics");
 const READERS: u32 = 2;
 /// How long a statement waits for another process that has the file locked, such as a backup.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// A range costs a transaction and a wait for the disk.
+const PACE: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 struct Store {
@@ -80,6 +82,10 @@ impl Analytics for Store {
         }
         transaction.commit().await?;
         Ok(())
+    }
+
+    fn pace(&self) -> Duration {
+        PACE
     }
 
     async fn recorded_seq(&self, shard: u16) -> Result<u64> {

@@ -22,8 +22,7 @@ pub const GROUP: &str = "analytics";
 const FETCH_LIMIT: usize = 1_000;
 /// Events that are recorded as one range, at most this and a fetch more. It bounds the memory that facts take.
 const BATCH_LIMIT: u64 = 10_000;
-/// How long a shard rests after it has read everything: a busy one then records many events at once. It is
-/// also how far the counts are behind.
+/// How long events are waited for that are known to be stored.
 const GATHER: Duration = Duration::from_millis(500);
 /// The first pause after a failure; each further one is twice as long, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -119,7 +118,7 @@ impl Shard {
             batch = Batch::after(batch.through_seq);
             self.report_lag().await;
             if has_read_all {
-                self.rest(GATHER).await;
+                self.rest(self.analytics.pace()).await;
             }
         }
         Ok(())
@@ -140,17 +139,22 @@ impl Shard {
     /// Waits for events and reads until there are no more, or enough, and tells whether there are no more.
     async fn gather(&self, batch: &mut Batch) -> Result<bool, WorkerError> {
         while batch.events < BATCH_LIMIT {
-            // With something in hand the last fetch was full to the brim: perhaps there is nothing behind it.
+            // With something in hand more is known to be stored; but it may have left the log.
             let patience = if batch.events == 0 { Duration::MAX } else { GATHER };
             let fetch = timeout(patience, self.log.fetch(self.consumer, FETCH_LIMIT));
             let Some(Ok(fetched)) = self.stop.run_until_cancelled(fetch).await else { return Ok(true) };
-            let entries = fetched?;
-            batch.push(&entries);
-            if entries.len() < FETCH_LIMIT {
+            batch.push(&fetched?);
+            if self.has_read_all(batch).await {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Whether nothing is known to be stored behind a batch. A fetch may give less than there is.
+    async fn has_read_all(&self, batch: &Batch) -> bool {
+        let lag = self.log.lag(self.consumer).await;
+        lag.map_or(true, |lag| batch.through_seq >= lag.acked_seq.saturating_add(lag.events))
     }
 
     /// Records the batch and acknowledges it; does nothing when there were no events.

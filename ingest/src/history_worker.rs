@@ -19,9 +19,11 @@ use crate::{Error, Result, until_first_error};
 pub const GROUP: &str = "ingest";
 /// Events that are stored at once. It bounds the memory that they take.
 const BATCH_EVENTS: usize = 1_000;
-/// The time between two batches that are not full: each costs a wait for the disk, however few events it
-/// holds. Nobody waits for it, for whoever reads takes the end of the log as well.
-const GATHER: Duration = Duration::from_millis(20);
+/// The time between two batches while less than a batch is behind them. Each costs a wait for the disk, or requests for every
+/// conversation in it, however few events it holds. Hardly anybody waits for it: whoever reads takes the end of the
+/// log as well, and only lists of conversations need to be sure that history has everything. All shards keep the same
+/// time, for requests that come together cost a server far less than the same ones strewn about.
+const GATHER: Duration = Duration::from_millis(100);
 /// The first pause after a failure; each further one is twice as long, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause between two attempts.
@@ -36,9 +38,10 @@ pub async fn run(log: Arc<dyn Log>, history: Arc<dyn History>, shutdown: Cancell
     let mut shards = JoinSet::new();
     // A child, so that one shard's failure ends the other shards and not the whole process.
     let stop = shutdown.child_token();
+    let began = Instant::now();
     for shard in 0..log.layout().shards {
         let consumer = Consumer { group: GROUP, shard };
-        let shard = Shard { log: log.clone(), history: history.clone(), consumer, stop: stop.clone() };
+        let shard = Shard { log: log.clone(), history: history.clone(), consumer, stop: stop.clone(), began };
         shards.spawn(shard.run());
     }
     until_first_error(shards, &stop).await
@@ -50,6 +53,8 @@ struct Shard {
     history: Arc<dyn History>,
     consumer: Consumer,
     stop: CancellationToken,
+    /// When all shards began: what their time is counted from.
+    began: Instant,
 }
 
 impl Shard {
@@ -80,10 +85,11 @@ impl Shard {
             let Some(last) = entries.last() else { continue };
             self.store(&entries).await?;
             self.log.ack(self.consumer, last.position.seq).await?;
-            self.report(entries.len(), began).await;
+            let behind = self.report(entries.len(), began).await;
             failures.end(self.consumer.shard);
-            if entries.len() < BATCH_EVENTS {
-                self.rest(GATHER.saturating_sub(began.elapsed())).await;
+            // A fetch may give less than there is.
+            if behind < BATCH_EVENTS as u64 {
+                self.rest(self.until_next_batch()).await;
             }
         }
         Ok(())
@@ -108,18 +114,26 @@ impl Shard {
         Ok(stored?)
     }
 
-    async fn report(&self, events: usize, began: Instant) {
-        metrics::counter!("rookery_ingest_events_total").increment(events as u64);
-        metrics::histogram!("rookery_ingest_batch_seconds").record(began.elapsed());
-        self.report_lag().await;
+    /// The time until the shards' next common moment.
+    fn until_next_batch(&self) -> Duration {
+        let into = self.began.elapsed().as_millis() % GATHER.as_millis();
+        GATHER.saturating_sub(Duration::from_millis(u64::try_from(into).unwrap_or_default()))
     }
 
-    async fn report_lag(&self) {
+    /// Tells of a batch, and gives how many events are behind it.
+    async fn report(&self, events: usize, began: Instant) -> u64 {
+        metrics::counter!("rookery_ingest_events_total").increment(events as u64);
+        metrics::histogram!("rookery_ingest_batch_seconds").record(began.elapsed());
+        self.report_lag().await
+    }
+
+    /// Tells how many events are not stored yet, as far as is known, and gives it.
+    async fn report_lag(&self) -> u64 {
         // A lag that cannot be asked for stays as it was: the next attempt tells the same trouble.
-        if let Ok(lag) = self.log.lag(self.consumer).await {
-            let shard = self.consumer.shard.to_string();
-            metrics::gauge!("rookery_consumer_lag_events", "group" => GROUP, "shard" => shard).set(lag.events as f64);
-        }
+        let Ok(lag) = self.log.lag(self.consumer).await else { return 0 };
+        let shard = self.consumer.shard.to_string();
+        metrics::gauge!("rookery_consumer_lag_events", "group" => GROUP, "shard" => shard).set(lag.events as f64);
+        lag.events
     }
 
     /// Waits, but not when the worker is to stop.

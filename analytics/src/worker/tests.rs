@@ -98,6 +98,10 @@ impl Analytics for Faulty {
         }
     }
 
+    fn pace(&self) -> Duration {
+        self.store.pace()
+    }
+
     async fn recorded_seq(&self, shard: u16) -> crate::Result<u64> {
         self.store.recorded_seq(shard).await
     }

@@ -225,7 +225,8 @@ impl Puller {
         let reading = &self.parts.reading;
         let read = message.reply.and_then(|reply| {
             let (_, conversation) = reading.names.read_event(&message.subject)?;
-            let (seq, at) = stored(&reply)?;
+            let Stored { seq, at, behind } = stored(&reply)?;
+            reading.learn_end(self.consumer.shard, seq.saturating_add(behind));
             let position = Position { epoch: reading.epoch, seq };
             let trace = headers::trace(message.headers.as_ref());
             Some((Entry { conversation, position, prev: 0, at, payload: message.payload, trace }, reply))
@@ -234,15 +235,24 @@ impl Puller {
     }
 }
 
-/// Where and when the message was stored that is acknowledged so:
+/// Where and when a message was stored, and how many are stored behind it.
+#[derive(Debug, PartialEq)]
+struct Stored {
+    seq: u64,
+    at: Timestamp,
+    behind: u64,
+}
+
+/// What is told of the message that is acknowledged so:
 /// `$JS.ACK.<stream>.<consumer>.<times>.<seq>.<seq of the consumer>.<nanoseconds>.<pending>`, on servers of a domain
 /// with the domain and an account before the stream.
-fn stored(reply: &str) -> Option<(u64, Timestamp)> {
+fn stored(reply: &str) -> Option<Stored> {
     let words: Vec<&str> = reply.split('.').collect();
     let first = if words.len() >= 11 { 7 } else { 5 };
     let seq = words.get(first)?.parse().ok()?;
     let nanos: i64 = words.get(first + 2)?.parse().ok()?;
-    Some((seq, Timestamp::from_millis(nanos.div_euclid(1_000_000))))
+    let behind = words.get(first + 3)?.parse().ok()?;
+    Some(Stored { seq, at: Timestamp::from_millis(nanos.div_euclid(1_000_000)), behind })
 }
 
 /// Has the server send from `seq`, or for 0 from what is not acknowledged; everything before is acknowledged then.
@@ -285,8 +295,14 @@ mod tests {
     #[test]
     fn an_acknowledgement_tells_where_an_event_is() {
         let at = Timestamp::from_millis(1_795_668_326_201);
-        assert_eq!(stored("$JS.ACK.chat-0-0.ingest.1.17.4.1795668326201212764.9"), Some((17, at)));
-        assert_eq!(stored("$JS.ACK.hub.account.chat-0-0.ingest.1.17.4.1795668326201212764.9.x"), Some((17, at)));
+        assert_eq!(
+            stored("$JS.ACK.chat-0-0.ingest.1.17.4.1795668326201212764.9"),
+            Some(Stored { seq: 17, at, behind: 9 })
+        );
+        assert_eq!(
+            stored("$JS.ACK.hub.account.chat-0-0.ingest.1.17.4.1795668326201212764.9.x"),
+            Some(Stored { seq: 17, at, behind: 9 })
+        );
         assert_eq!(stored("$JS.ACK.chat-0-0"), None);
     }
 }
