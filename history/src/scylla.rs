@@ -12,6 +12,7 @@ mod marks;
 mod pages;
 mod peers;
 mod plan;
+mod recent;
 mod schema;
 mod sharing;
 mod stamp;

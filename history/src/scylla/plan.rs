@@ -27,7 +27,8 @@ pub(super) struct Plan<'a> {
     places: HashMap<EventId, Place>,
     /// By bucket and `seq`.
     rows: BTreeMap<(Bucket, u64), Row<'a>>,
-    ids: Vec<(EventId, Place)>,
+    /// The ids that were not there before, with where and when their first events are.
+    pub(super) ids: Vec<(EventId, Place, Timestamp)>,
     /// Buckets that begin, with the `seq` of their first event.
     pub(super) starts: Vec<(Bucket, u64)>,
     /// Who sends messages in which bucket, with the `seq` of the first of these.
@@ -73,7 +74,7 @@ impl<'a> Plan<'a> {
             }
             let place = Place { bucket, class, seq };
             self.places.insert(id, place);
-            self.ids.push((id, place));
+            self.ids.push((id, place, entry.at));
         }
         if let Some(sender) = sender {
             self.speakers.entry((sender, bucket)).or_insert(seq);
@@ -138,7 +139,7 @@ impl<'a> Plan<'a> {
             together.extend(row.deletion.as_ref().map(|change| write(What::Deletion { seq, change })));
             chunks.add(together);
         }
-        for &(id, place) in &self.ids {
+        for &(id, place, _) in &self.ids {
             chunks.add(vec![Write { conversation, bucket: ids::bucket(id), what: What::Id { id, place } }]);
         }
         chunks.end()

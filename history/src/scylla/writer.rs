@@ -7,16 +7,18 @@ use std::sync::Arc;
 use futures_util::future::{try_join, try_join_all};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use moka::sync::Cache;
+use parking_lot::Mutex;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
-use types::{ConversationId, Entry, Epoch, UserId};
+use types::{ConversationId, Entry, Epoch, EventId, UserId};
 
 use super::buckets::sender_key;
 use super::connection::Connection;
-use super::events::{Events, Partition, ROWS_NAMED};
+use super::events::{Events, Partition, Place, ROWS_NAMED};
 use super::ids::Ids;
 use super::peers::Peers;
 use super::plan::{Plan, What, Write};
+use super::recent::{Recent, Remembered};
 use super::stamp::{self, Bucket};
 use super::tails::{TailRow, Tails};
 use crate::reading::{Effect, Reading};
@@ -24,8 +26,6 @@ use crate::{Error, Result};
 
 /// Conversations that are stored at once, by one call.
 const CONVERSATIONS_AT_ONCE: usize = 64;
-/// How many tails are remembered.
-const REMEMBERED_TAILS: u64 = 65_536;
 /// How many senders are remembered, with the bucket they were last noted in.
 const REMEMBERED_SPEAKERS: u64 = 65_536;
 
@@ -43,9 +43,7 @@ pub(super) struct Writer {
     deletion: PreparedStatement,
     bucket: PreparedStatement,
     bucket_start: PreparedStatement,
-    /// The tails of conversations that this process wrote to of late. Another process may have gone on from there;
-    /// that shows in the next event's `prev`.
-    remembered: Cache<ConversationId, TailRow>,
+    remembered: Remembered,
     /// Who is noted as a sender in which bucket.
     speakers: Cache<(ConversationId, UserId, Bucket), ()>,
 }
@@ -85,7 +83,7 @@ impl Writer {
             deletion: connection.prepare_write(WRITE_DELETION).await?,
             bucket: connection.prepare_write(WRITE_BUCKET).await?,
             bucket_start: connection.prepare_write(WRITE_BUCKET_START).await?,
-            remembered: Cache::new(REMEMBERED_TAILS),
+            remembered: Remembered::new(),
             speakers: Cache::new(REMEMBERED_SPEAKERS),
         })
     }
@@ -105,20 +103,14 @@ impl Writer {
 
     async fn store_stretch(&self, stretch: Stretch<'_>) -> Result<()> {
         let conversation = stretch.conversation;
-        let tail = self.tail(stretch).await?;
+        let recent = self.recent(stretch).await?;
+        let tail = recent.lock().tail;
         let new = stretch.unstored(&self.events, tail.as_ref()).await?;
         if new.is_empty() {
             return Ok(());
         }
         let readings: Vec<Reading> = new.iter().map(|entry| Reading::of(entry)).collect();
-        let named = readings.iter().flat_map(|reading| {
-            let target = match reading.effect {
-                Effect::Change { message, .. } => Some(message),
-                _ => None,
-            };
-            reading.id.into_iter().chain(target)
-        });
-        let places = self.ids.find(conversation, named).await?;
+        let places = self.places(conversation, &recent, new.iter().copied().zip(&readings)).await?;
         let mut plan = Plan::new(conversation, tail, places);
         for (entry, reading) in new.iter().copied().zip(readings) {
             plan.add(entry, reading);
@@ -133,20 +125,47 @@ impl Writer {
         try_join(try_join(peers, self.note_buckets(conversation, &plan)), rows).await?;
         if let Some(end) = plan.tail {
             self.tails.write(conversation, &end).await?;
-            self.remembered.insert(conversation, end);
+            recent.lock().go_on(plan.ids, end);
+            self.remembered.keep(conversation, recent);
         }
         Ok(())
     }
 
-    /// The tail before a stretch: the remembered one, if the stretch goes on right there, and else the stored one.
-    async fn tail(&self, stretch: Stretch<'_>) -> Result<Option<TailRow>> {
-        let remembered = self.remembered.get(&stretch.conversation);
-        if let Some(tail) = remembered.filter(|tail| stretch.goes_on_from(tail)) {
-            return Ok(Some(tail));
+    /// What lies before a stretch: what is remembered, if the stretch goes on right there, and else what is stored.
+    async fn recent(&self, stretch: Stretch<'_>) -> Result<Arc<Mutex<Recent>>> {
+        let goes_on = |recent: &Arc<Mutex<Recent>>| recent.lock().tail.is_some_and(|tail| stretch.goes_on_from(&tail));
+        if let Some(recent) = self.remembered.get(stretch.conversation).filter(goes_on) {
+            return Ok(recent);
         }
         let tail = self.tails.read(stretch.conversation).await?;
         stretch.warn_of_gap(tail.as_ref());
-        Ok(tail)
+        Ok(Arc::new(Mutex::new(Recent::from(tail))))
+    }
+
+    /// Where the first events of all ids are that these events name, as far as they are stored.
+    async fn places(
+        &self,
+        conversation: ConversationId,
+        recent: &Mutex<Recent>,
+        events: impl Iterator<Item = (&Entry, &Reading)>,
+    ) -> Result<HashMap<EventId, Place>> {
+        let (mut places, mut unknown) = (HashMap::new(), Vec::new());
+        for (entry, reading) in events {
+            let target = match reading.effect {
+                Effect::Change { message, .. } => Some(message),
+                _ => None,
+            };
+            let recent = recent.lock();
+            for id in reading.id.into_iter().chain(target) {
+                match recent.place(id) {
+                    Some(place) => _ = places.insert(id, place),
+                    None if recent.knows(id, entry.at) => {}
+                    None => unknown.push(id),
+                }
+            }
+        }
+        places.extend(self.ids.find(conversation, unknown).await?);
+        Ok(places)
     }
 
     /// Writes rows of one partition.
