@@ -1,4 +1,4 @@
-//! What the log adds to bare JetStream publishes: `jetstream_appends <server> <in flight> <seconds> [shards]`.
+//! What the log adds to bare JetStream publishes: `jetstream_appends <server> <in flight> <seconds> [shards [replicas]]`.
 //!
 //! Publishes events of 200 bytes to a stream of the same settings, each acknowledged, with so many in flight; then
 //! appends as many at a time through the log, once where nobody listens and once where a feed of the process listens
@@ -31,7 +31,7 @@ type Send1 = Arc<dyn Fn(GroupId) -> BoxFuture<'static, Outcome<()>> + Send + Syn
 async fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [server, in_flight, seconds, rest @ ..] = arguments.as_slice() else {
-        return Err("jetstream_appends <server> <in flight> <seconds> [shards]".into());
+        return Err("jetstream_appends <server> <in flight> <seconds> [shards [replicas]]".into());
     };
     let (in_flight, duration) = (in_flight.parse()?, Duration::from_secs_f64(seconds.parse()?));
     let name = format!("bench-{}", EventId::generate(Region::default()));
@@ -40,7 +40,7 @@ async fn main() -> Outcome<()> {
         name: name.clone(),
         credentials: None,
         shards: rest.first().map_or(Ok(1), |shards| shards.parse())?,
-        replicas: 1,
+        replicas: rest.get(1).map_or(Ok(1), |replicas| replicas.parse())?,
         retention_hours: 1,
         duplicate_window_seconds: 120,
     };

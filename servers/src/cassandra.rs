@@ -24,30 +24,20 @@ const JAVA_OPTIONS: &str = include_str!("cassandra/java_options.txt");
 const DEBIAN_JAVA: [&str; 2] =
     ["/usr/lib/jvm/java-17-openjdk-amd64/bin/java", "/usr/lib/jvm/java-17-openjdk-arm64/bin/java"];
 
-/// When a write is on the disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CommitLog {
-    /// Before it is answered, with those of the same two milliseconds.
-    #[default]
-    Group,
-    /// Within ten seconds, as by Cassandra's own default. A kill may lose what was answered.
-    Periodic,
-}
-
 /// How a Cassandra server is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CassandraOptions {
     /// Its heap, in megabytes.
     pub heap_megabytes: u32,
-    /// When a write is on the disk.
-    pub commit_log: CommitLog,
+    /// A write is on the disk before it is answered, with those of the same so many milliseconds.
+    pub commit_window_ms: u16,
     /// Whether hot code is compiled as well as Java can: for measurements. Without it a start costs a third less.
     pub compile_fully: bool,
 }
 
 impl Default for CassandraOptions {
     fn default() -> Self {
-        Self { heap_megabytes: 512, commit_log: CommitLog::default(), compile_fully: false }
+        Self { heap_megabytes: 512, commit_window_ms: 2, compile_fully: false }
     }
 }
 
@@ -91,7 +81,7 @@ fn plan(home: &Home, folder: &Path, options: CassandraOptions) -> Result<Plan> {
     let [port, storage] = ports::of(folder)?;
     let (config, logback, java_options) =
         (folder.join("cassandra.yaml"), folder.join("logback.xml"), folder.join("java_options.txt"));
-    std::fs::write(&config, settings(&folder.join("data"), [port, storage], options.commit_log))?;
+    std::fs::write(&config, settings(&folder.join("data"), [port, storage], options.commit_window_ms))?;
     std::fs::write(&logback, LOGBACK)?;
     let (heap, data) = (options.heap_megabytes, folder.join("data"));
     let compiler = if options.compile_fully { "" } else { "-XX:TieredStopAtLevel=1\n" };
@@ -126,12 +116,8 @@ fn plan(home: &Home, folder: &Path, options: CassandraOptions) -> Result<Plan> {
     })
 }
 
-fn settings(data: &Path, [port, storage]: [u16; 2], commit_log: CommitLog) -> String {
+fn settings(data: &Path, [port, storage]: [u16; 2], commit_window_ms: u16) -> String {
     let data = data.display();
-    let sync = match commit_log {
-        CommitLog::Group => "commitlog_sync: group\ncommitlog_sync_group_window: 2ms",
-        CommitLog::Periodic => "commitlog_sync: periodic\ncommitlog_sync_period: 10s",
-    };
     format!(
         "cluster_name: rookery
 num_tokens: 1
@@ -148,10 +134,12 @@ commitlog_directory: '{data}/commitlog'
 saved_caches_directory: '{data}/saved_caches'
 hints_directory: '{data}/hints'
 cdc_raw_directory: '{data}/cdc_raw'
-{sync}
+commitlog_sync: group
+commitlog_sync_group_window: {commit_window_ms}ms
 concurrent_reads: 16
 concurrent_writes: 64
-memtable_allocation_type: heap_buffers
+memtable: {{configurations: {{default: {{class_name: TrieMemtable}}}}}}
+memtable_allocation_type: offheap_objects
 "
     )
 }

@@ -38,7 +38,7 @@ pub mod shell;
 mod tests;
 
 pub use all::{Kind, Started, find, start_all};
-pub use cassandra::{Cassandra, CassandraOptions, CommitLog};
+pub use cassandra::{Cassandra, CassandraOptions};
 pub use clickhouse::{ClickHouse, ClickHouseOptions};
 pub use configuration::Names;
 pub use endpoints::{

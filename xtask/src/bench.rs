@@ -30,6 +30,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::stores::LogServers;
 use servers::shell;
 use systems::{Kind, Stores, System};
 use table::Table;
@@ -49,6 +50,9 @@ pub(crate) struct Options {
     /// What stands behind Rookery.
     #[arg(long, value_enum, default_value_t)]
     stores: Stores,
+    /// How many servers keep the log of real stores.
+    #[arg(long, value_enum, default_value_t)]
+    log_servers: LogServers,
     /// Measure what was built before.
     #[arg(long)]
     no_build: bool,
@@ -96,7 +100,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     }
     std::fs::create_dir_all(&data)?;
     let kinds = [Kind::Rookery, Kind::Peer].into_iter().filter(|kind| options.system.is_none_or(|only| only == *kind));
-    let start = |kind| System::start(kind, options.stores, root, &data);
+    let start = |kind| System::start(kind, (options.stores, options.log_servers), root, &data);
     let systems = kinds.map(start).collect::<Result<Vec<System>>>()?;
     let mut bench = Bench {
         root: root.to_path_buf(),

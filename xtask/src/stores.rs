@@ -6,21 +6,23 @@ use std::thread;
 
 use anyhow::{Result, bail};
 use servers::{
-    Cassandra, CassandraOptions, ClickHouse, ClickHouseOptions, CommitLog, Endpoints, Home, Names, Nats, NatsCluster,
-    NatsOptions, Postgres, SeaweedS3, Server, shell,
+    Cassandra, CassandraOptions, ClickHouse, ClickHouseOptions, Endpoints, Home, Names, Nats, NatsCluster, NatsOptions,
+    Postgres, SeaweedS3, Server, shell,
 };
 
 /// The shards of the log.
-const SHARDS: u16 = 8;
+pub(crate) const SHARDS: u16 = 8;
 
-/// Compiled as in production: a Cassandra that starts quickly is slow for good.
+/// Compiled as in production, and with room: a Cassandra that starts quickly is slow for good, and one with a small heap
+/// clears it all the time. Nobody waits for history, so it may wait longer for more to sync at once.
 const CASSANDRA: CassandraOptions =
-    CassandraOptions { heap_megabytes: 512, commit_log: CommitLog::Group, compile_fully: true };
+    CassandraOptions { heap_megabytes: 1024, commit_window_ms: 10, compile_fully: true };
 
 /// How many NATS servers keep the log.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum LogServers {
     /// One, with the server's own default of when the disk is told.
+    #[default]
     One,
     /// Three with three replicas, each of which has a message on the disk before it says so. Postgres has a replica
     /// too.

@@ -7,6 +7,7 @@ use super::process::{self, CLIENT_CORE, SERVER_CORE, settle};
 use super::systems::{Kind, System};
 use super::table::{Row, Table, Target};
 use crate::load::Phase;
+use crate::stores::SHARDS;
 use servers::shell;
 
 /// Senders; each sends its next message when its last one is acknowledged.
@@ -32,7 +33,7 @@ pub(super) fn measure(bench: &mut Bench, table: &mut Table) -> Result<()> {
         settle(&system.processes())?;
         let store = match system {
             System::Rookery(_) => bare_appends(bench)?,
-            System::Cluster(cluster) => bare_publishes(bench, &cluster.log_url())?,
+            System::Cluster(cluster) => bare_publishes(bench, &cluster.log_urls())?,
             System::Peer(_) => return Ok(()),
         };
         bare.push(Kind::Rookery, store);
@@ -53,9 +54,11 @@ fn bare_appends(bench: &Bench) -> Result<f64> {
 
 /// Publishes to a log of its own on the same servers with the client library alone. Its process runs where the edge's
 /// clients do.
-fn bare_publishes(bench: &Bench, url: &str) -> Result<f64> {
+fn bare_publishes(bench: &Bench, urls: &[String]) -> Result<f64> {
     let mut publish = process::on_core(CLIENT_CORE, bench.root.join("target/release/examples/jetstream_appends"));
+    let url = urls.first().context("the log has a server")?;
     publish.arg(url).arg(SENDERS.to_string()).arg(bench.seconds.to_string());
+    publish.arg(SHARDS.to_string()).arg(urls.len().to_string());
     let output = shell::output(&mut publish)?;
     let bare = output.lines().find_map(|line| line.trim().strip_prefix("bare publishes:"));
     let rate = bare.and_then(|line| line.split_whitespace().next()?.parse().ok());

@@ -13,6 +13,7 @@ use anyhow::Result;
 pub(super) use rookery::Rookery;
 
 use crate::load::{Protocol, Room};
+use crate::stores::LogServers;
 use cluster::Cluster;
 use peer::Peer;
 
@@ -44,9 +45,9 @@ pub(super) enum System {
 
 impl System {
     /// Starts it on a folder of its own below `data`.
-    pub(super) fn start(kind: Kind, stores: Stores, root: &Path, data: &Path) -> Result<Self> {
+    pub(super) fn start(kind: Kind, stores: (Stores, LogServers), root: &Path, data: &Path) -> Result<Self> {
         Ok(match kind {
-            Kind::Rookery if stores == Stores::Real => Self::Cluster(Box::new(Cluster::start(root)?)),
+            Kind::Rookery if stores.0 == Stores::Real => Self::Cluster(Box::new(Cluster::start(root, stores.1)?)),
             Kind::Rookery => Self::Rookery(Rookery::start(root, &data.join("rookery"))?.0),
             Kind::Peer => Self::Peer(Box::new(Peer::start(root)?)),
         })
@@ -90,7 +91,8 @@ impl System {
         }
     }
 
-    /// The parts that it is made of, by name, when they are more than one: the first process of each.
+    /// The parts that it is made of, by name, when they are more than one: the first process of each. Servers of one
+    /// kind have one name.
     pub(super) fn parts(&self) -> Vec<(&'static str, u32)> {
         if let Self::Cluster(cluster) = self { cluster.parts() } else { Vec::new() }
     }

@@ -24,11 +24,11 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts the servers, makes their schema, and starts an edge, an ingest and an analytics worker, all on the first
     /// core: what this process starts stays there.
-    pub(super) fn start(root: &Path) -> Result<Self> {
+    pub(super) fn start(root: &Path, log: LogServers) -> Result<Self> {
         process::pin(SERVER_CORE, std::process::id())?;
         let home = Home::open()?;
         let folder = home.scratch("bench")?;
-        let stores = Stores::start(&home, folder.path(), LogServers::One)?;
+        let stores = Stores::start(&home, folder.path(), log)?;
         let program = root.join("target/release/rookery");
         // `[edge.auth]` is begun by the stores' configuration, which names the signing key there.
         let config = stores.config(&folder.path().join("signing-key.pem")) + LIMITS.trim_start_matches("[edge.auth]\n");
@@ -54,9 +54,9 @@ impl Cluster {
         address.trim_start_matches("http://").parse().with_context(|| format!("{address} is no address"))
     }
 
-    /// The address of the log's server.
-    pub(crate) fn log_url(&self) -> String {
-        self.stores.nats.urls().into_iter().next().unwrap_or_default()
+    /// The addresses of the log's servers, of which each has a copy.
+    pub(crate) fn log_urls(&self) -> Vec<String> {
+        self.stores.nats.urls()
     }
 
     /// The first process of each part, by the part's name, the edge first.
