@@ -1,7 +1,30 @@
 //! The API as others see it: the requests of its document, the Postman collection, the description of it. Each is run
-//! against the real program.
+//! against the real program, alone on embedded stores and as a process for each role on real ones.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+/// Makes a test of a function that takes a client of a new system, on either kind of store.
+macro_rules! on_either_kind_of_store {
+    ($name:ident) => {
+        mod on_embedded_stores {
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                let folder = tempfile::tempdir().unwrap();
+                let server = crate::server(&folder).await;
+                super::$name(&server.client()).await;
+            }
+        }
+        mod on_servers {
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                let cluster = testkit::Cluster::processes(env!("CARGO_BIN_EXE_rookery")).await;
+                super::$name(&cluster.client()).await;
+                // A server has room for so many buckets.
+                cluster.stored().remove().await;
+            }
+        }
+    };
+}
 
 #[path = "api/description.rs"]
 mod description;

@@ -65,6 +65,7 @@ pub fn config(data: &Path) -> Config {
     config.edge.auth.password.memory_kib = 64;
     config.edge.auth.password.iterations = 1;
     config.edge.region.names = REGIONS.map(|(name, number)| (name.to_owned(), number)).into();
+    config.edge.limits.connections_per_user = 1_000;
     config.edge.limits.requests_per_second_per_user = 100_000;
     config.edge.limits.request_burst_per_user = 100_000;
     config.edge.limits.requests_per_second_per_address = 100_000;

@@ -5,10 +5,20 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::{Answer, Client, Cluster, Socket};
+use testkit::{Answer, Client, Cluster, Socket, scenarios};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+
+scenarios!(
+    no_body_on_any_route_gets_a_5xx,
+    no_path_gets_a_5xx,
+    no_query_gets_a_5xx,
+    a_malformed_frame_gets_an_error_and_the_socket_goes_on,
+    a_frame_that_breaks_the_protocol_is_closed_with_a_reason,
+    a_client_that_sends_only_nonsense_is_cut_off,
+    a_handshake_that_is_none_is_refused,
+);
 
 /// Bodies that no route may choke on.
 fn bodies() -> Vec<(&'static str, Vec<u8>)> {
@@ -141,10 +151,8 @@ async fn no_value_is_too_much(client: &Client, route: &Route, field: &str) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_body_on_any_route_gets_a_5xx() {
-    let cluster = Cluster::all().await;
-    let (ada, group, message) = scene(&cluster).await;
+async fn no_body_on_any_route_gets_a_5xx(cluster: &Cluster) {
+    let (ada, group, message) = scene(cluster).await;
     let document = ada.get("/openapi.json").await.expect(200);
     for route in routes(&document, &group, &message, ada.id()) {
         no_body_is_too_much(&ada, &route).await;
@@ -155,10 +163,8 @@ async fn no_body_on_any_route_gets_a_5xx() {
     ada.get("/readyz").await.expect(200);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_path_gets_a_5xx() {
-    let cluster = Cluster::all().await;
-    let (ada, group, message) = scene(&cluster).await;
+async fn no_path_gets_a_5xx(cluster: &Cluster) {
+    let (ada, group, message) = scene(cluster).await;
     let document = ada.get("/openapi.json").await.expect(200);
     let long = "a".repeat(5000);
     let ids = ["x", "-1", "%00", "%ff%fe", "..%2f..", "@", "@x", "~", "00000000-0000-0000-0000-000000000000", &long];
@@ -185,10 +191,8 @@ async fn no_path_gets_a_5xx() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_query_gets_a_5xx() {
-    let cluster = Cluster::all().await;
-    let (ada, group, message) = scene(&cluster).await;
+async fn no_query_gets_a_5xx(cluster: &Cluster) {
+    let (ada, group, message) = scene(cluster).await;
     let document = ada.get("/openapi.json").await.expect(200);
     let values =
         ["", "x", "-1", "0", "101", "1e9", "99999999999999999999", "%00", "%ff", "%zz", "1&limit=2", "2026-13-99"];
@@ -244,10 +248,8 @@ fn frames(group: &str) -> Vec<String> {
     frames
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_malformed_frame_gets_an_error_and_the_socket_goes_on() {
-    let cluster = Cluster::all().await;
-    let (ada, group, _) = scene(&cluster).await;
+async fn a_malformed_frame_gets_an_error_and_the_socket_goes_on(cluster: &Cluster) {
+    let (ada, group, _) = scene(cluster).await;
     let mut socket = ada.connect().await;
     for (n, frame) in frames(&group).into_iter().enumerate() {
         // A client that sends nothing but nonsense is cut off in the end: each socket gets a few only.
@@ -279,10 +281,8 @@ async fn close_code(client: &Client, message: Message) -> u64 {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_frame_that_breaks_the_protocol_is_closed_with_a_reason() {
-    let cluster = Cluster::all().await;
-    let (ada, _, _) = scene(&cluster).await;
+async fn a_frame_that_breaks_the_protocol_is_closed_with_a_reason(cluster: &Cluster) {
+    let (ada, _, _) = scene(cluster).await;
     assert_eq!(close_code(&ada, Message::text("x".repeat(400_000))).await, 1009);
     assert_eq!(close_code(&ada, Message::binary(vec![1, 2, 3])).await, 1003);
     let bad_text = Frame::message(vec![0xff, 0xfe], OpCode::Data(Data::Text), true);
@@ -292,10 +292,8 @@ async fn a_frame_that_breaks_the_protocol_is_closed_with_a_reason() {
     ada.get("/readyz").await.expect(200);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_sends_only_nonsense_is_cut_off() {
-    let cluster = Cluster::all().await;
-    let (ada, _, _) = scene(&cluster).await;
+async fn a_client_that_sends_only_nonsense_is_cut_off(cluster: &Cluster) {
+    let (ada, _, _) = scene(cluster).await;
     let mut socket = ada.connect().await;
     for _ in 0..1000 {
         if socket.send_raw(Message::text("nonsense")).await.is_err() {
@@ -311,10 +309,8 @@ async fn a_client_that_sends_only_nonsense_is_cut_off() {
     assert_eq!(close["code"], 1008, "{close}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_handshake_that_is_none_is_refused() {
-    let cluster = Cluster::all().await;
-    let (ada, _, _) = scene(&cluster).await;
+async fn a_handshake_that_is_none_is_refused(cluster: &Cluster) {
+    let (ada, _, _) = scene(cluster).await;
     let plain = ada.get("/v1/ws").await;
     assert_refused(&plain, "GET /v1/ws without an upgrade");
     let stranger = ada.with_token(None);

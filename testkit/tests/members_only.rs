@@ -7,7 +7,18 @@ use std::collections::BTreeMap;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::{Client, Cluster, Socket, eventually};
+use testkit::{Client, Cluster, Socket, eventually, scenarios};
+
+scenarios!(
+    every_documented_route_has_a_row_and_every_row_a_route,
+    a_route_that_needs_a_token_takes_no_other,
+    no_stranger_reads_or_changes_a_conversation,
+    no_list_shows_a_stranger_what_is_not_its_own,
+    what_is_a_users_own_is_nobody_elses,
+    only_operators_grant_roles,
+    a_stranger_on_the_socket_hears_and_changes_nothing,
+    a_revoked_session_is_cut_off_at_once,
+);
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -190,9 +201,7 @@ fn fill(path: &str, scene: &Scene, conversation: &str) -> String {
         .replace("{session}", NONE)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_documented_route_has_a_row_and_every_row_a_route() {
-    let cluster = Cluster::all().await;
+async fn every_documented_route_has_a_row_and_every_row_a_route(cluster: &Cluster) {
     let mut rows: Vec<String> = table().into_iter().map(|(route, ..)| route.to_owned()).collect();
     let mut routes = documented(&cluster.client()).await;
     rows.sort();
@@ -210,11 +219,9 @@ fn expired(cluster: &Cluster, client: &Client) -> String {
     jsonwebtoken::encode(&header, &claims, &jsonwebtoken::EncodingKey::from_ed_pem(&key).unwrap()).unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_route_that_needs_a_token_takes_no_other() {
-    let cluster = Cluster::all().await;
-    let scene = scene(&cluster).await;
-    let expired = expired(&cluster, &scene.owner);
+async fn a_route_that_needs_a_token_takes_no_other(cluster: &Cluster) {
+    let scene = scene(cluster).await;
+    let expired = expired(cluster, &scene.owner);
     let other_system = Cluster::all().await;
     let foreign = other_system.client().register("foreign").await;
     let (head, signature) = scene.owner.token().rsplit_once('.').unwrap();
@@ -258,10 +265,8 @@ async fn looks_like_nothing(scene: &Scene, conversation: &str, (route, body): (&
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_stranger_reads_or_changes_a_conversation() {
-    let cluster = Cluster::split().await;
-    let scene = scene(&cluster).await;
+async fn no_stranger_reads_or_changes_a_conversation(cluster: &Cluster) {
+    let scene = scene(cluster).await;
     let routes: Vec<_> = table().into_iter().filter(|(_, access, _)| *access == Members).collect();
     for conversation in &scene.conversations {
         for (route, _, body) in &routes {
@@ -271,10 +276,8 @@ async fn no_stranger_reads_or_changes_a_conversation() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_list_shows_a_stranger_what_is_not_its_own() {
-    let cluster = Cluster::all().await;
-    let scene = scene(&cluster).await;
+async fn no_list_shows_a_stranger_what_is_not_its_own(cluster: &Cluster) {
+    let scene = scene(cluster).await;
     eventually("the messages are counted", || async {
         let top = scene.owner.get("/v1/analytics/top-conversations").await.expect(200);
         (top["items"][0]["messages"] == 1).then_some(())
@@ -300,10 +303,8 @@ async fn no_list_shows_a_stranger_what_is_not_its_own() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_a_users_own_is_nobody_elses() {
-    let cluster = Cluster::all().await;
-    let scene = scene(&cluster).await;
+async fn what_is_a_users_own_is_nobody_elses(cluster: &Cluster) {
+    let scene = scene(cluster).await;
     for (route, _, body) in table().into_iter().filter(|(_, access, _)| *access == Oneself) {
         let (method, path) = route.split_once(' ').unwrap();
         let path = fill(path, &scene, &scene.conversations[0]);
@@ -317,9 +318,7 @@ async fn what_is_a_users_own_is_nobody_elses() {
     assert_eq!(scene.owner.get("/v1/users/me").await.expect(200)["name"], "owner");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn only_operators_grant_roles() {
-    let cluster = Cluster::all().await;
+async fn only_operators_grant_roles(cluster: &Cluster) {
     let operator = cluster.client().register("first").await;
     let other = cluster.client().register("second").await;
     let path = format!("/v1/users/{}/roles", other.id());
@@ -354,10 +353,8 @@ async fn tries_everything(socket: &mut Socket, conversation: &str, message: &str
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stranger_on_the_socket_hears_and_changes_nothing() {
-    let cluster = Cluster::split().await;
-    let scene = scene(&cluster).await;
+async fn a_stranger_on_the_socket_hears_and_changes_nothing(cluster: &Cluster) {
+    let scene = scene(cluster).await;
     for (name, stranger) in &scene.strangers {
         let mut socket = stranger.connect().await;
         for conversation in &scene.conversations {
@@ -369,9 +366,7 @@ async fn a_stranger_on_the_socket_hears_and_changes_nothing() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_revoked_session_is_cut_off_at_once() {
-    let cluster = Cluster::split().await;
+async fn a_revoked_session_is_cut_off_at_once(cluster: &Cluster) {
     let ada = cluster.client().register("ada").await;
     let phone = cluster.other_client().log_in(ada.username()).await;
     let mut socket = phone.connect().await;

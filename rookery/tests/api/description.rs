@@ -1,11 +1,14 @@
 //! The description of the API, held against the server by schemathesis: no 5xx, no answer that breaks its schema, no
 //! status that is not documented.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use testkit::Client;
 use tokio::process::Command;
+use tokio::sync::OnceCell;
+
+on_either_kind_of_store!(every_answer_is_as_the_description_says);
 
 /// What reads the description, at the version that this was tried with.
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
@@ -16,7 +19,12 @@ const LEFT_OUT: [&str; 7] =
     ["logout", "revoke_session", "delete_me", "delete_user", "alias_delete_user", "delete_conversation", "connect"];
 
 /// The program, installed once into a folder of its own below the build's.
-async fn schemathesis() -> std::path::PathBuf {
+async fn schemathesis() -> PathBuf {
+    static INSTALLED: OnceCell<PathBuf> = OnceCell::const_new();
+    INSTALLED.get_or_init(install).await.clone()
+}
+
+async fn install() -> PathBuf {
     let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(SCHEMATHESIS);
     let program = home.join("bin/schemathesis");
     if !program.exists() {
@@ -40,16 +48,14 @@ async fn scene(client: &Client, file: &Path) -> Client {
     tester
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_answer_is_as_the_description_says() {
+async fn every_answer_is_as_the_description_says(client: &Client) {
     let program = schemathesis().await;
     let folder = tempfile::tempdir().unwrap();
-    let server = super::server(&folder).await;
-    let operator = server.client().register("operator").await;
-    let tester = scene(&server.client(), &folder.path().join("schemathesis.toml")).await;
+    let operator = client.register("operator").await;
+    let tester = scene(client, &folder.path().join("schemathesis.toml")).await;
     let roles = json!({"roles": ["import", "operator", "analyst"]});
     operator.put(&format!("/v1/users/{}/roles", tester.id()), roles).await.expect(200);
-    let tester = server.client().log_in(tester.username()).await;
+    let tester = client.log_in(tester.username()).await;
     let here = format!("http://{}", tester.address());
     let mut run = Command::new(program);
     run.current_dir(folder.path()).args(["run", &format!("{here}/openapi.json"), "--url", &here]);
@@ -62,5 +68,5 @@ async fn every_answer_is_as_the_description_says() {
     let said = super::succeed(&mut run).await;
     assert!(said.contains("Test cases:"), "{said}");
     tester.get("/v1/users/me").await.expect(200);
-    server.client().get("/readyz").await.expect(200);
+    client.get("/readyz").await.expect(200);
 }

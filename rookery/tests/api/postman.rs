@@ -1,19 +1,19 @@
 //! The Postman collection, run by newman.
 
+use testkit::Client;
 use tokio::process::Command;
+
+on_either_kind_of_store!(the_postman_collection_runs_green);
 
 /// What runs collections, at the version that this was tried with.
 const NEWMAN: &str = "newman@6.2.2";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_postman_collection_runs_green() {
+async fn the_postman_collection_runs_green(client: &Client) {
     let folder = tempfile::tempdir().unwrap();
-    let server = super::server(&folder).await;
     let report = folder.path().join("report.json");
-    let address = server.client().address();
     let mut newman = Command::new("npx");
     newman.args(["--yes", NEWMAN, "run"]).arg(super::root().join("docs/postman_collection.json"));
-    newman.args(["--env-var", &format!("api=http://{address}"), "--color", "off"]);
+    newman.args(["--env-var", &format!("api=http://{}", client.address()), "--color", "off"]);
     newman.args(["--reporters", "cli,json", "--reporter-json-export"]).arg(&report);
     super::succeed(&mut newman).await;
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
