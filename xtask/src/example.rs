@@ -1,5 +1,5 @@
-//! `cargo xtask example`: fills a running server, by its API, with users, a chatroom, invitations and messages to
-//! look at. Run again, it signs the same users in and adds another chatroom.
+//! `cargo xtask example`: fills a running server, by its API, with users, a chatroom, invitations, messages and a
+//! picture to look at. Run again, it signs the same users in and adds another chatroom.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
@@ -31,6 +31,9 @@ const TALK: [(usize, &str); 6] = [
     (0, "Motion to move the meeting to the third elm."),
 ];
 
+/// A picture of the third elm, which is sent to the chatroom last.
+const PICTURE: &[u8] = include_bytes!("example/elm.png");
+
 /// What was made, to look at.
 pub(crate) struct Made {
     /// The chatroom's id.
@@ -45,7 +48,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let made = fill(address)?;
     let (server, room) = (&options.server, &made.chatroom);
     let token = made.tokens.first().map_or("", String::as_str);
-    println!("Made four users, a chatroom with {} messages, and direct messages.", TALK.len());
+    println!("Made four users, a chatroom with {} messages and a picture, and direct messages.", TALK.len());
     println!("Open http://{server} and sign in as ada, ben, cleo or dov; the password is \"{PASSWORD}\".");
     println!("Or look by curl, for a quarter of an hour as ada:");
     for path in [
@@ -77,6 +80,7 @@ pub(crate) fn fill(address: SocketAddr) -> Result<Made> {
         let message = json!({"data": [{"message_str": said, "sender_user_id": user.id}]});
         http.post(&format!("/chatrooms/{room}/messages"), Some(&user.token), &message)?;
     }
+    http.post_file(&format!("/uploads?group={room}&name=elm.png"), &dov.token, "image/png", PICTURE)?;
     let direct = [
         (ben, ada, json!({"text": "Second the motion."})),
         (
@@ -132,8 +136,13 @@ mod tests {
         let made = tokio::task::spawn_blocking(move || fill(address)).await.expect("no panic").expect("it fills");
         let ada = cluster.other_client().with_token(made.tokens.first().map(String::as_str));
         let page = ada.get(&format!("/chatrooms/{}/messages", made.chatroom)).await.expect(200);
-        assert_eq!(page["data"].as_array().map(Vec::len), Some(TALK.len()));
-        assert_eq!(page["data"][0]["message_str"], TALK[TALK.len() - 1].1);
+        assert_eq!(page["data"].as_array().map(Vec::len), Some(TALK.len() + 1));
+        assert_eq!(page["data"][1]["message_str"], TALK[TALK.len() - 1].1);
+        let newest = &ada.get(&format!("/v1/conversations/{}/messages", made.chatroom)).await.expect(200)["items"][0];
+        assert_eq!((&newest["attachment"]["width"], &newest["attachment"]["height"]), (&240.into(), &160.into()));
+        let picture = newest["attachment"]["id"].as_str().expect("it has an id");
+        let picture = ada.download(&format!("/v1/attachments/{picture}?redirect=false"), &[]).await;
+        assert_eq!((picture.status, &*picture.bytes), (200, PICTURE));
         let listed = ada.get("/chatrooms").await.expect(200);
         assert_eq!(listed["data"].as_array().map(Vec::len), Some(rooms));
         assert_eq!(listed["data"][0]["members_count"], 4);

@@ -1,4 +1,4 @@
-//! A minimal HTTP client: JSON requests one after the other over one connection.
+//! A minimal HTTP client: requests one after the other over one connection, answered in JSON.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,6 +11,9 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The largest answer that is read, in bytes.
 const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+
+/// What a body of JSON is called.
+const JSON: &str = "application/json";
 
 /// One connection.
 pub(crate) struct Http {
@@ -28,28 +31,36 @@ impl Http {
 
     /// The status of a `GET`.
     pub(crate) fn status_of(&mut self, path: &str) -> Result<u16> {
-        Ok(self.call("GET", path, "", b"")?.0)
+        Ok(self.call("GET", path, "", (JSON, b""))?.0)
     }
 
     /// Posts JSON and reads JSON; a status other than 2xx is an error.
     pub(crate) fn post(&mut self, path: &str, token: Option<&str>, body: &Value) -> Result<Value> {
-        let (status, answer) = self.try_post(path, token, body)?;
-        if !(200..300).contains(&status) {
-            bail!("POST {path}: {status} {answer}");
-        }
-        Ok(answer)
+        taken(path, self.try_post(path, token, body)?)
+    }
+
+    /// Posts a file and reads JSON; a status other than 2xx is an error.
+    pub(crate) fn post_file(&mut self, path: &str, token: &str, content_type: &str, file: &[u8]) -> Result<Value> {
+        let (status, answer) = self.call("POST", path, &authorization(Some(token)), (content_type, file))?;
+        taken(path, (status, serde_json::from_slice(&answer).context("the answer is not JSON")?))
     }
 
     /// Posts JSON and reads JSON, whatever the status.
     pub(crate) fn try_post(&mut self, path: &str, token: Option<&str>, body: &Value) -> Result<(u16, Value)> {
-        let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-        let (status, answer) = self.call("POST", path, &authorization, body.to_string().as_bytes())?;
+        let body = body.to_string();
+        let (status, answer) = self.call("POST", path, &authorization(token), (JSON, body.as_bytes()))?;
         Ok((status, serde_json::from_slice(&answer).context("the answer is not JSON")?))
     }
 
-    fn call(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) -> Result<(u16, Vec<u8>)> {
+    fn call(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        (content_type, body): (&str, &[u8]),
+    ) -> Result<(u16, Vec<u8>)> {
         let mut request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{headers}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{headers}Content-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
             self.address,
             body.len()
         )
@@ -85,4 +96,17 @@ impl Http {
         }
         Ok(line.trim_end().to_owned())
     }
+}
+
+/// The header that tells who asks.
+fn authorization(token: Option<&str>) -> String {
+    token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default()
+}
+
+/// The answer, when it is a good one.
+fn taken(path: &str, (status, answer): (u16, Value)) -> Result<Value> {
+    if !(200..300).contains(&status) {
+        bail!("POST {path}: {status} {answer}");
+    }
+    Ok(answer)
 }
