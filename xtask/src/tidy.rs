@@ -2,12 +2,14 @@
 //!
 //! | module | rule |
 //! |---|---|
+//! | [`arithmetic`] | calculations in the documents come out |
 //! | [`files`] | files stay short; nothing is left to do or passed over |
 //! | [`crates`] | who may depend on whom |
 //! | [`links`] | links in the documents lead somewhere |
 //! | [`requirements`] | the tests that the requirements name exist |
 //! | [`snapshots`] | every snapshot is used by a test |
 
+mod arithmetic;
 mod crates;
 mod files;
 mod links;
@@ -24,6 +26,7 @@ pub(crate) use snapshots::every_snapshot_is_used;
 pub(crate) fn run(root: &Path) -> Result<()> {
     let tree = Tree::read(root)?;
     let mut breaches = files::check(&tree);
+    breaches.extend(arithmetic::check(&tree));
     breaches.extend(crates::check(root)?);
     breaches.extend(links::check(&tree));
     breaches.extend(requirements::check(&tree));

@@ -100,6 +100,25 @@ mod tests {
     }
 
     #[test]
+    fn s_01_the_crates_of_the_shape_are_used() {
+        let manifest = std::fs::read_to_string(crate::root().join("Cargo.toml")).expect("the manifest");
+        for name in [
+            "axum",
+            "tokio",
+            "async-nats",
+            "sqlx",
+            "scylla",
+            "jsonwebtoken",
+            "argon2",
+            "aws-sdk-s3",
+            "clickhouse",
+            "tracing-opentelemetry",
+        ] {
+            assert!(manifest.lines().any(|line| line.starts_with(&format!("{name} = "))), "{name}");
+        }
+    }
+
+    #[test]
     fn a_seam_on_a_seam_and_a_role_on_a_role_are_breaches() {
         assert_eq!(breaches(&metadata("history", "log", Some("/log"))).len(), 1);
         assert_eq!(breaches(&metadata("edge", "ingest", Some("/ingest"))).len(), 1);
