@@ -59,14 +59,26 @@ impl Recent {
         Self { tail, since, ids: HashMap::new(), order: VecDeque::new() }
     }
 
-    /// Where the first event of this id is, as far as it is remembered.
-    pub(super) fn place(&self, id: EventId) -> Option<Place> {
-        self.ids.get(&id).copied()
+    /// Where the first events of these ids are, as far as that is remembered; then the ids to ask for. Each id comes with
+    /// when the event was stored that names it.
+    pub(super) fn places(
+        &self,
+        named: impl Iterator<Item = (EventId, Timestamp)>,
+    ) -> (HashMap<EventId, Place>, Vec<EventId>) {
+        let (mut places, mut unknown) = (HashMap::new(), Vec::new());
+        for (id, at) in named {
+            match self.ids.get(&id) {
+                Some(place) => _ = places.insert(id, *place),
+                None if self.knows(id, at) => {}
+                None => unknown.push(id),
+            }
+        }
+        (places, unknown)
     }
 
     /// Whether the id of an event stored at `at` can be of none but those that are remembered. Edges refuse ids from the
     /// future, so nobody can have used it long before its birth.
-    pub(super) fn knows(&self, id: EventId, at: Timestamp) -> bool {
+    fn knows(&self, id: EventId, at: Timestamp) -> bool {
         self.ids.contains_key(&id) || (self.since.plus(MARGIN) < id.born_at() && id.born_at() <= at.plus(MARGIN))
     }
 
@@ -117,7 +129,7 @@ mod tests {
     #[test]
     fn a_new_id_in_a_quiet_conversation_is_known_to_be_new() {
         let (id, now) = (EventId::generate(Region::default()), Timestamp::now());
-        assert!(old(now).knows(id, now) && old(now).place(id).is_none());
+        assert!(old(now).knows(id, now) && old(now).ids.is_empty());
         assert!(Recent::from(None).knows(id, now), "nothing is stored at all");
     }
 
@@ -134,11 +146,10 @@ mod tests {
         let (first, now) = (EventId::generate(Region::default()), Timestamp::now());
         let mut recent = old(now);
         recent.go_on([(first, place(2), now)], tail(2, now));
-        assert_eq!(recent.place(first), Some(place(2)));
+        assert_eq!(recent.places([(first, now)].into_iter()), (HashMap::from([(first, place(2))]), vec![]));
         let later = now.plus(3 * MARGIN);
         recent.go_on([(EventId::generate(Region::default()), place(3), later)], tail(3, later));
-        assert_eq!(recent.place(first), None);
-        assert!(!recent.knows(first, later.plus(MARGIN)));
+        assert_eq!(recent.places([(first, later)].into_iter()), (HashMap::new(), vec![first]));
     }
 
     #[test]

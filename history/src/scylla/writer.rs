@@ -149,21 +149,14 @@ impl Writer {
         recent: &Mutex<Recent>,
         events: impl Iterator<Item = (&Entry, &Reading)>,
     ) -> Result<HashMap<EventId, Place>> {
-        let (mut places, mut unknown) = (HashMap::new(), Vec::new());
-        for (entry, reading) in events {
+        let named = events.flat_map(|(entry, reading)| {
             let target = match reading.effect {
                 Effect::Change { message, .. } => Some(message),
                 _ => None,
             };
-            let recent = recent.lock();
-            for id in reading.id.into_iter().chain(target) {
-                match recent.place(id) {
-                    Some(place) => _ = places.insert(id, place),
-                    None if recent.knows(id, entry.at) => {}
-                    None => unknown.push(id),
-                }
-            }
-        }
+            reading.id.into_iter().chain(target).map(|id| (id, entry.at))
+        });
+        let (mut places, unknown) = recent.lock().places(named);
         places.extend(self.ids.find(conversation, unknown).await?);
         Ok(places)
     }
