@@ -109,6 +109,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
         seconds: if options.quick { 1.0 } else { options.seconds },
         connections: if options.quick { 1_000 } else { 10_000 },
     };
+    if !options.quick {
+        fanout::warm_up(&mut bench)?;
+    }
     let mut table = Table::default();
     let wanted = |measurement| options.only.is_none_or(|only| only == measurement);
     if wanted(Measurement::Fanout) {

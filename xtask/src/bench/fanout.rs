@@ -12,9 +12,9 @@ use crate::load::Phase;
 const CONNECTIONS: usize = 1_000;
 /// Messages that no longer wait for anybody are replaced at once by new ones.
 const IN_FLIGHT: usize = 60;
-/// Rounds without looking before a cluster is measured first: a Cassandra that shares its core takes more than a minute
-/// to compile what is hot. One is enough for all else.
-const WARM_UP_ROUNDS: usize = 20;
+/// How long a cluster works before it is measured, in seconds: a Cassandra that shares its core takes more than a minute
+/// to compile what is hot.
+const WARM_UP_SECONDS: f64 = 100.0;
 /// The size of a room, and how many times the peer's deliveries per CPU-second are to be reached.
 const ROOMS: [(usize, Targets); 3] = [
     (10, Targets { whole: 1.3, cluster: 0.5, edge: 1.5 }),
@@ -38,6 +38,18 @@ pub(super) fn measure(bench: &mut Bench, table: &mut Table) -> Result<()> {
     ROOMS.into_iter().try_for_each(|(size, targets)| measure_rooms(bench, table, size, targets))
 }
 
+/// Has clusters work until they are warm.
+pub(super) fn warm_up(bench: &mut Bench) -> Result<()> {
+    for system in bench.systems.iter_mut().filter(|system| !system.parts().is_empty()) {
+        eprintln!("warming up for {WARM_UP_SECONDS} s");
+        let (size, _) = ROOMS[0];
+        let rooms = system.rooms(CONNECTIONS / size, size)?;
+        let phase = Phase::Closed { in_flight: IN_FLIGHT, seconds: WARM_UP_SECONDS };
+        Loader::start(&bench.root, system, rooms)?.run(phase)?;
+    }
+    Ok(())
+}
+
 fn measure_rooms(bench: &mut Bench, table: &mut Table, size: usize, targets: Targets) -> Result<()> {
     let parts = bench.systems.iter().flat_map(super::System::parts).map(|(name, _)| name);
     let mut names: Vec<&str> = parts.collect();
@@ -54,12 +66,9 @@ fn measure_rooms(bench: &mut Bench, table: &mut Table, size: usize, targets: Tar
     let mut per_edge_second = Row::new(edge, Target::AtLeastTimes(targets.edge));
     let mut per_second = Row::new(format!("deliveries/s, rooms of {size}"), Target::None);
     let phase = Phase::Closed { in_flight: IN_FLIGHT, seconds: bench.seconds };
-    // Without looking: programs that compile themselves as they run, caches, files.
-    for (system, loader) in bench.systems.iter().zip(&mut loaders) {
-        let is_cold = !system.parts().is_empty() && size == ROOMS[0].0;
-        for _ in 0..if is_cold { WARM_UP_ROUNDS } else { 1 } {
-            loader.run(phase)?;
-        }
+    // Once without looking: programs that compile themselves as they run, caches, files.
+    for loader in &mut loaders {
+        loader.run(phase)?;
     }
     bench.alternate(&mut loaders, |system, loader| {
         let (kind, processes) = (system.kind(), system.processes());
