@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use servers::{Home, Nats, NatsCluster, NatsOptions};
@@ -16,6 +16,8 @@ use crate::jetstream::Options;
 use crate::{Append, Consumer, Delivery, Error, Log, Topic};
 
 const WRITERS: usize = 8;
+/// Events that show that writers go on.
+const MORE: usize = 50 * WRITERS;
 /// A cluster takes several seconds to choose a leader anew, and may be asked to do so again before it has.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -30,17 +32,42 @@ fn folder(name: &str) -> (Home, TempDir) {
 }
 
 /// Appends until told to end, and sends again what it was not told of: as a client does. Gives what was stored.
-async fn write(log: Arc<dyn Log>, conversation: ConversationId, ends: Arc<AtomicBool>) -> Vec<(EventId, u64)> {
+async fn write(
+    log: Arc<dyn Log>,
+    conversation: ConversationId,
+    ends: Arc<AtomicBool>,
+    written: Written,
+) -> Vec<(EventId, u64)> {
     let mut acked = Vec::new();
     while !ends.load(Ordering::Acquire) {
         let sent = event(conversation);
-        acked.push((sent.id, patiently(insist(&log, sent)).await));
+        acked.push((sent.id, insist(&log, sent).await));
+        written.0.fetch_add(1, Ordering::Release);
     }
     acked
 }
 
-/// Sends an event until it is stored.
+/// How many events all writers were told are stored.
+#[derive(Clone, Default)]
+struct Written(Arc<AtomicUsize>);
+
+impl Written {
+    /// Blocks until the writers have gone on.
+    fn wait_for_more(&self) {
+        let (enough, began) = (self.0.load(Ordering::Acquire) + MORE, Instant::now());
+        while self.0.load(Ordering::Acquire) < enough {
+            assert!(began.elapsed() < PATIENCE, "the writers do not go on");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Sends an event until it is stored, and not for ever.
 async fn insist(log: &Arc<dyn Log>, sent: Append) -> u64 {
+    patiently(send_until_stored(log, sent)).await
+}
+
+async fn send_until_stored(log: &Arc<dyn Log>, sent: Append) -> u64 {
     loop {
         let outcome = match log.append(sent.clone()).await {
             Ok(receipt) => receipt.await,
@@ -86,7 +113,8 @@ async fn read_all(log: &Arc<dyn Log>, conversation: ConversationId) -> Vec<Entry
 }
 
 /// Writers and followers go on while `disturb` does its worst.
-async fn survive<T: Send + 'static>(log: Arc<dyn Log>, disturb: impl FnOnce() -> T + Send + 'static) -> T {
+async fn survive<T: Send + 'static>(log: Arc<dyn Log>, disturb: impl FnOnce(&Written) -> T + Send + 'static) -> T {
+    let written = Written::default();
     let ends = Arc::new(AtomicBool::new(false));
     let conversations: Vec<ConversationId> = (0..WRITERS).map(|_| group().into()).collect();
     let followers = conversations.iter().map(|conversation| {
@@ -96,13 +124,13 @@ async fn survive<T: Send + 'static>(log: Arc<dyn Log>, disturb: impl FnOnce() ->
     let followers: Vec<_> = followers.collect();
     let writers: Vec<_> = conversations
         .iter()
-        .map(|conversation| tokio::spawn(write(Arc::clone(&log), *conversation, Arc::clone(&ends))))
+        .map(|conversation| tokio::spawn(write(Arc::clone(&log), *conversation, Arc::clone(&ends), written.clone())))
         .collect();
-    let disturbed = tokio::task::spawn_blocking(disturb).await.unwrap();
+    let disturbed = tokio::task::spawn_blocking(move || disturb(&written)).await.unwrap();
     ends.store(true, Ordering::Release);
     for ((writer, follower), conversation) in writers.into_iter().zip(followers).zip(conversations) {
         let acked = writer.await.unwrap();
-        patiently(insist(&log, Append { payload: "last".into(), ..event(conversation) })).await;
+        insist(&log, Append { payload: "last".into(), ..event(conversation) }).await;
         let stored = read_all(&log, conversation).await;
         let seqs: HashMap<String, u64> = stored
             .iter()
@@ -121,24 +149,19 @@ async fn survive<T: Send + 'static>(log: Arc<dyn Log>, disturb: impl FnOnce() ->
     disturbed
 }
 
-/// Lets the writers write for a while.
-fn a_while() {
-    std::thread::sleep(Duration::from_millis(500));
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_and_no_feed_has_a_hole_when_the_server_is_killed() {
     let (home, folder) = folder("log-kill");
     let mut nats = Nats::start(&home, folder.path(), NatsOptions::default()).unwrap();
     let made = std::mem::ManuallyDrop::new(Made::on(nats.url(), 2));
     let log = made.open().await;
-    let nats = survive(Arc::clone(&log), move || {
+    let nats = survive(Arc::clone(&log), move |written| {
         for _ in 0..3 {
-            a_while();
+            written.wait_for_more();
             nats.kill().unwrap();
             nats.restart().unwrap();
         }
-        a_while();
+        written.wait_for_more();
         nats
     })
     .await;
@@ -329,17 +352,17 @@ async fn a_cluster_of_three_goes_on_when_the_leader_is_killed() {
     crate::jetstream::migrate(&options).await.unwrap();
     let log = crate::jetstream::open(options.clone()).await.unwrap();
     let runtime = tokio::runtime::Handle::current();
-    let cluster = survive(Arc::clone(&log), move || {
+    let cluster = survive(Arc::clone(&log), move |written| {
         for _ in 0..3 {
-            a_while();
+            written.wait_for_more();
             let leader = runtime.block_on(leader(&options));
             let server = cluster.server(&leader).unwrap();
             server.kill().unwrap();
-            a_while();
+            written.wait_for_more();
             server.restart().unwrap();
             cluster.wait_until_ready().unwrap();
         }
-        a_while();
+        written.wait_for_more();
         cluster
     })
     .await;
