@@ -92,7 +92,7 @@ impl Membership {
         member: (GroupId, UserId),
         ask: impl Future<Output = directory::Result<bool>> + Send,
     ) -> Result<bool, ApiError> {
-        let known = self.known.get(&member);
+        let known = self.known.get(&member).filter(|known| known.asked.elapsed() < OUTAGE);
         if let Some(known) = known.filter(|known| known.asked.elapsed() < TIME_TO_LIVE || !self.may_ask_again()) {
             return Ok(known.is_member);
         }
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_known_stands_while_the_directory_is_away_and_not_longer() {
+    async fn what_is_known_stands_while_the_directory_is_away() {
         let (membership, _folder) = membership().await;
         let (one, other) = (member(), member());
         for known in [one, other] {
@@ -218,6 +218,16 @@ mod tests {
         tokio::time::advance(RETRY).await;
         assert!(!membership.find(one, says(false)).await.unwrap(), "it is back");
         assert!(!membership.find(other, says(false)).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn what_is_known_for_too_long_does_not_stand() {
+        let (membership, _folder) = membership().await;
+        let known = member();
+        assert!(membership.find(known, says(true)).await.unwrap());
+        tokio::time::pause();
+        tokio::time::advance(OUTAGE).await;
+        assert!(membership.find(known, away()).await.is_err());
     }
 
     #[tokio::test]
