@@ -34,6 +34,7 @@ struct Faulty {
     store: Arc<dyn Analytics>,
     faults: Mutex<VecDeque<Fault>>,
     seen: watch::Sender<Seen>,
+    pace: Duration,
 }
 
 /// What a store has seen, since it was opened but for the facts.
@@ -45,10 +46,11 @@ struct Seen {
 }
 
 impl Faulty {
-    async fn open(folder: &Path) -> Arc<Self> {
+    async fn open(folder: &Path) -> Self {
         let store = crate::open(&crate::Config::default(), folder).await.unwrap();
         let facts = store.total(&everything()).await.unwrap();
-        Arc::new(Self { store, faults: Mutex::default(), seen: watch::Sender::new(Seen { facts, ..Seen::default() }) })
+        let (pace, seen) = (store.pace(), watch::Sender::new(Seen { facts, ..Seen::default() }));
+        Self { store, faults: Mutex::default(), seen, pace }
     }
 
     fn will(&self, faults: impl IntoIterator<Item = Fault>) {
@@ -99,7 +101,7 @@ impl Analytics for Faulty {
     }
 
     fn pace(&self) -> Duration {
-        self.store.pace()
+        self.pace
     }
 
     async fn recorded_seq(&self, shard: u16) -> crate::Result<u64> {
@@ -161,12 +163,36 @@ impl Running {
 impl Scene {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let log = log::open(&log::Config::default(), folder.path(), Region::default()).await.unwrap();
+        let store = Faulty::open(folder.path()).await;
+        Self::of(folder, log, store)
+    }
+
+    /// The log is on a server, and whoever rests does so for good.
+    async fn on_a_server_without_rest() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = log::Config::JetStream {
+            servers: vec![servers::endpoints().nats.clone()],
+            name: format!("worker-{}", EventId::generate(Region::default())),
+            credentials: None,
+            shards: 1,
+            replicas: 1,
+            retention_hours: 1,
+            duplicate_window_seconds: 120,
+        };
+        log::migrate(&config, folder.path(), Region::default()).await.unwrap();
+        let log = log::open(&config, folder.path(), Region::default()).await.unwrap();
+        let store = Faulty { pace: Duration::MAX, ..Faulty::open(folder.path()).await };
+        Self::of(folder, log, store)
+    }
+
+    fn of(folder: TempDir, log: Arc<dyn Log>, store: Faulty) -> Self {
         let users: Vec<_> = (0..7).map(|number| UserId::generate(Region::new(number % 2).unwrap())).collect();
         let groups = (0..4).map(|_| GroupId::generate(Region::default()).into());
         let directs = [(0, 1), (2, 2), (3, 4)].map(|(one, other)| ConversationId::direct(users[one], users[other]));
         Self {
-            log: log::open(&log::Config::default(), folder.path(), Region::default()).await.unwrap(),
-            store: Faulty::open(folder.path()).await,
+            log,
+            store: Arc::new(store),
             conversations: groups.chain(directs).collect(),
             by_user: HashMap::new(),
             by_conversation: HashMap::new(),
@@ -194,7 +220,7 @@ impl Scene {
         }
         drop((log, store));
         let log = log::open(&log::Config::default(), folder.path(), Region::default()).await.unwrap();
-        let store = Faulty::open(folder.path()).await;
+        let store = Arc::new(Faulty::open(folder.path()).await);
         Self { folder, log, store, ..self }
     }
 
@@ -390,6 +416,17 @@ async fn a_store_that_lacks_what_the_log_was_told_of_ends_the_worker() {
 
     let empty = tempfile::tempdir().unwrap();
     let store = Faulty::open(empty.path()).await;
-    let error = run(scene.log.clone(), store, CancellationToken::new()).await.unwrap_err();
+    let error = run(scene.log.clone(), Arc::new(store), CancellationToken::new()).await.unwrap_err();
     assert!(matches!(error, WorkerError::Missing { recorded_seq: 0, acked_seq: 14.., .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_server_gives_in_pieces_is_counted_without_a_rest_between() {
+    let mut scene = Scene::on_a_server_without_rest().await;
+    scene.send(8_000).await;
+    let running = scene.start();
+    scene.wait_until_counted().await;
+    running.stop().await;
+    scene.check().await;
+    scene.log.close().await;
 }

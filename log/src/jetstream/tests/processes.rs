@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use types::{ConversationId, Timestamp};
 
 use super::Made;
@@ -63,6 +64,19 @@ async fn progress_is_told_to_other_processes() {
         }
     };
     soon(told).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_reads_is_told_how_much_is_behind_what_it_was_given() {
+    let made = Made::shared(1);
+    let (here, there) = (made.open().await, made.open().await);
+    assert_eq!(there.lag(INGEST).await.unwrap(), Lag::default());
+    let receipts = join_all((0..3_000).map(|_| here.append(event(group())))).await;
+    for receipt in receipts {
+        soon(receipt.unwrap()).await.unwrap();
+    }
+    assert!(!soon(there.fetch(INGEST, 1)).await.unwrap().is_empty());
+    assert_eq!(there.lag(INGEST).await.unwrap(), Lag { events: 3_000, acked_seq: 0 });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
