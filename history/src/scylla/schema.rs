@@ -37,24 +37,22 @@ const READ_VERSION: &str = "SELECT version FROM schema_version WHERE store = 'hi
 
 /// Chooses the keyspace, and sees to it that its schema is not older than this program's.
 pub(super) async fn check(connection: &Connection, server: &CqlServer) -> Result<()> {
-    let keyspace = &server.keyspace;
-    let older = |version: i32| {
-        let why = format!("the schema in keyspace {keyspace} has version {version}, and {VERSION} is needed");
-        Error::Unavailable(format!("{why}: run `rookery migrate`"))
-    };
-    if !exists(connection, keyspace, None).await? || !exists(connection, keyspace, Some("schema_version")).await? {
-        return Err(older(0));
-    }
-    choose(connection, keyspace).await?;
-    let statement = Statement::new(READ_VERSION);
-    match version(connection, statement).await? {
-        version if version < VERSION => Err(older(version)),
+    match stored_version(connection, &server.keyspace).await? {
+        version if version < VERSION => {
+            let keyspace = &server.keyspace;
+            let why = format!("the schema in keyspace {keyspace} has version {version}, and {VERSION} is needed");
+            Err(Error::Unavailable(format!("{why}: run `rookery migrate`")))
+        }
         _ => Ok(()),
     }
 }
 
 /// Makes what is missing. See [`crate::migrate`].
 pub(super) async fn migrate(connection: &Connection, server: &CqlServer) -> Result<()> {
+    // The version is set last of all, so whoever sees it need not wait for a lease.
+    if stored_version(connection, &server.keyspace).await? == VERSION {
+        return Ok(());
+    }
     let migration = Migration::new(connection)?;
     migration.make_version_table(server).await?;
     migration.acquire().await?;
@@ -62,6 +60,15 @@ pub(super) async fn migrate(connection: &Connection, server: &CqlServer) -> Resu
     // When this fails the lease runs out by itself.
     let released = migration.release().await;
     outcome.and(released)
+}
+
+/// Chooses the keyspace, if it is there, and gives the version of its schema.
+async fn stored_version(connection: &Connection, keyspace: &str) -> Result<i32> {
+    if !exists(connection, keyspace, None).await? || !exists(connection, keyspace, Some("schema_version")).await? {
+        return Ok(0);
+    }
+    choose(connection, keyspace).await?;
+    version(connection, Statement::new(READ_VERSION)).await
 }
 
 async fn choose(connection: &Connection, keyspace: &str) -> Result<()> {

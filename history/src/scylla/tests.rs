@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::OnceCell;
 use types::{EventId, Region, Timestamp};
@@ -85,6 +86,15 @@ async fn a_migration_may_be_run_twice_and_keeps_what_is_stored() {
     room.store(&*open_at(&server).await.unwrap()).await;
     migrate(&server).await.unwrap();
     assert_eq!(room.texts(&*open_at(&server).await.unwrap()).await, ["before"]);
+    remove(&connection, &server.keyspace).await;
+}
+
+#[tokio::test]
+async fn a_schema_that_is_up_to_date_needs_no_lease() {
+    let (server, connection) = migrated().await;
+    let lease = "UPDATE schema_version USING TTL 60 SET holder = 'another' WHERE store = 'history' IF version > -1";
+    connection.session.query_unpaged(lease, ()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), migrate(&server)).await.expect("it waits for nobody").unwrap();
     remove(&connection, &server.keyspace).await;
 }
 
