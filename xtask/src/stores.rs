@@ -16,7 +16,7 @@ pub(crate) const SHARDS: u16 = 8;
 /// Compiled as in production, and with room: a Cassandra that starts quickly is slow for good, and one with a small heap
 /// clears it all the time. Nobody waits for history, so it may wait longer for more to sync at once.
 const CASSANDRA: CassandraOptions =
-    CassandraOptions { heap_megabytes: 1024, commit_window_ms: 10, compile_fully: true };
+    CassandraOptions { heap_megabytes: 1024, commit_window_ms: 10, as_in_production: true };
 
 /// How many NATS servers keep the log.
 #[derive(Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
