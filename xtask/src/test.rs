@@ -14,10 +14,11 @@ use servers::shell::{self, Needed};
 use crate::tidy;
 use real::Servers;
 
-/// What the tests start that cargo does not build: the browser test's browser, the README's client, what checks the
-/// description of the API.
-const NEEDED: [Needed; 5] = [
+/// What the tests start that cargo does not build: the browser test's browser, the README's client, the Makefile's make,
+/// what checks the description of the API.
+const NEEDED: [Needed; 6] = [
     Needed { program: "curl", package: "curl" },
+    Needed { program: "make", package: "make" },
     Needed { program: "npx", package: "npm" },
     Needed { program: "python3", package: "python3-venv" },
     Needed { program: "chromium", package: "chromium" },
