@@ -1,5 +1,5 @@
 //! Who may depend on whom: `types ← seams ← edge, ingest ← rookery ← testkit`. Seams never depend on seams,
-//! except that the analytics worker reads the log; roles never depend on roles.
+//! except that the analytics worker reads the log; roles never depend on roles. And what `cargo run` runs.
 
 use std::path::Path;
 use std::process::Command;
@@ -44,6 +44,9 @@ const ALLOWED_IN_TESTS: [(&str, &str); 9] = [
     ("xtask", "testkit"),
 ];
 
+/// The program that `cargo run` runs. Cargo refuses to choose among several when none or more than one is named so.
+const DEFAULT_RUN: &str = "rookery";
+
 /// What `cargo metadata` says, as far as we ask.
 #[derive(Deserialize)]
 struct Metadata {
@@ -54,6 +57,7 @@ struct Metadata {
 struct Package {
     name: String,
     dependencies: Vec<Dependency>,
+    default_run: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -69,11 +73,16 @@ pub(super) fn check(root: &Path) -> Result<Vec<String>> {
     let mut cargo = Command::new("cargo");
     cargo.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).current_dir(root);
     let metadata: Metadata = serde_json::from_str(&shell::output(&mut cargo)?).context("cargo metadata")?;
-    Ok(breaches(&metadata))
+    Ok(breaches(&metadata).into_iter().chain(breach_of_default_run(&metadata)).collect())
 }
 
 fn breaches(metadata: &Metadata) -> Vec<String> {
     metadata.packages.iter().flat_map(breaches_of).collect()
+}
+
+fn breach_of_default_run(metadata: &Metadata) -> Option<String> {
+    let named: Vec<&str> = metadata.packages.iter().filter_map(|package| package.default_run.as_deref()).collect();
+    (named != [DEFAULT_RUN]).then(|| format!("`cargo run` is to run {DEFAULT_RUN}; `default-run` names {named:?}"))
 }
 
 fn breaches_of(package: &Package) -> Vec<String> {
@@ -96,7 +105,21 @@ mod tests {
 
     fn metadata(name: &str, dependency: &str, path: Option<&str>) -> Metadata {
         let dependency = Dependency { name: dependency.into(), path: path.map(Into::into), kind: None };
-        Metadata { packages: vec![Package { name: name.into(), dependencies: vec![dependency] }] }
+        Metadata { packages: vec![Package { name: name.into(), dependencies: vec![dependency], default_run: None }] }
+    }
+
+    #[test]
+    fn cargo_run_must_know_what_to_run() {
+        let mut packages = metadata("rookery", "types", None);
+        assert!(breach_of_default_run(&packages).is_some());
+        packages.packages[0].default_run = Some(DEFAULT_RUN.into());
+        assert_eq!(breach_of_default_run(&packages), None);
+        packages.packages.push(Package {
+            name: "xtask".into(),
+            dependencies: vec![],
+            default_run: Some("xtask".into()),
+        });
+        assert!(breach_of_default_run(&packages).is_some());
     }
 
     #[test]
