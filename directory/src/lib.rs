@@ -141,9 +141,9 @@ pub trait Directory: Send + Sync + 'static {
     /// The sessions of a user that are neither revoked nor expired at `now`, newest first.
     async fn sessions(&self, user: UserId, now: Timestamp) -> Result<Vec<Session>>;
 
-    /// Sessions that were revoked at `since` or later. An edge asks at its start, for access tokens outlive
-    /// their sessions by a little.
-    async fn revoked_since(&self, since: Timestamp) -> Result<Vec<SessionId>>;
+    /// Sessions that were revoked at `since` or later, with their users. Access tokens outlive their sessions by a
+    /// little, so an edge asks at its start, and now and then, for it may have missed a notice.
+    async fn revoked_since(&self, since: Timestamp) -> Result<Vec<(UserId, SessionId)>>;
 
     /// An attachment by its id.
     async fn attachment(&self, id: AttachmentId) -> Result<Option<Attachment>>;

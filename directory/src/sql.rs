@@ -203,7 +203,7 @@ impl Directory for Sql {
         sessions::live(&mut self.reader().await?.db(), user, now).await
     }
 
-    async fn revoked_since(&self, since: Timestamp) -> Result<Vec<SessionId>> {
+    async fn revoked_since(&self, since: Timestamp) -> Result<Vec<(UserId, SessionId)>> {
         sessions::revoked_since(&mut self.reader().await?.db(), since).await
     }
 

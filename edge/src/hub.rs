@@ -10,6 +10,7 @@ pub(crate) mod connection;
 mod dispatch;
 pub(crate) mod outbox;
 mod progress;
+mod revocations;
 pub(crate) mod room;
 mod traced;
 mod wheel;
@@ -20,18 +21,21 @@ use std::time::Duration;
 
 use directory::Directory;
 use log::{Log, Topic};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use types::{GroupId, SessionId, Timestamp, UserId, Vector};
 
 use crate::auth::{Caller, Tokens};
 use crate::membership::Membership;
-use crate::{ApiError, frame};
+use crate::{ApiError, Error, frame};
 use attendance::Attendance;
 pub(crate) use attendance::{MAX_WATCHED, Seen};
 use connection::Connection;
 use dispatch::Dispatcher;
 use outbox::{Ending, Join};
 use progress::Progress;
+pub(crate) use revocations::LOOK_EVERY;
+use revocations::Revocations;
 use room::{Entered, Rooms};
 use wheel::Wheel;
 
@@ -64,6 +68,8 @@ pub(crate) struct Hub {
     directory: Arc<dyn Directory>,
     membership: Arc<Membership>,
     tokens: Arc<Tokens>,
+    /// Has somebody look for sessions that have ended: a notice of one may have been lost.
+    look_again: Notify,
     wheel: Wheel,
     beat: AtomicU64,
     heartbeat_beats: u64,
@@ -81,6 +87,8 @@ pub(crate) struct Parts {
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) tokens: Arc<Tokens>,
+    /// How often is looked for sessions that have ended.
+    pub(crate) look_every: Duration,
     pub(crate) limits: HubLimits,
 }
 
@@ -111,17 +119,22 @@ pub(crate) struct Presence {
 }
 
 impl Hub {
-    /// Starts to listen, and two tasks that run until `shutdown`: the dispatcher and the timer.
-    pub(crate) async fn start(parts: Parts, shutdown: CancellationToken) -> Result<Arc<Self>, log::Error> {
-        let Parts { log, directory, membership, tokens, limits } = parts;
-        let feed = log.feed().await?;
-        feed.topics().subscribe(Topic::Directory).await?;
+    /// Starts to listen, and three tasks that run until `shutdown`: the dispatcher, the timer, and one that looks for
+    /// sessions that have ended. It knows of those that ended before.
+    ///
+    /// # Errors
+    /// When the log cannot be listened to, or the directory does not tell which sessions have ended.
+    pub(crate) async fn start(parts: Parts, shutdown: CancellationToken) -> Result<Arc<Self>, Error> {
+        let Parts { log, directory, membership, tokens, look_every, limits } = parts;
+        let feed = log.feed().await.map_err(unavailable)?;
+        feed.topics().subscribe(Topic::Directory).await.map_err(unavailable)?;
         let hub = Arc::new(Self {
             rooms: Rooms::new(feed.topics()),
             progress: Progress::begin(&*log).await,
             directory,
             membership,
             tokens,
+            look_again: Notify::new(),
             wheel: Wheel::new(),
             beat: AtomicU64::new(0),
             heartbeat_beats: limits.heartbeat_seconds.max(1) * BEATS_PER_SECOND,
@@ -132,6 +145,9 @@ impl Hub {
             gauge: metrics::gauge!("edge_connections"),
             attendance: Attendance::new(log),
         });
+        // Asked once notices are listened to, so that no session ends unseen between the two.
+        let revocations = Revocations::begin(hub.clone(), look_every).await.map_err(unavailable)?;
+        tokio::spawn(revocations.run(shutdown.clone()));
         tokio::spawn(Dispatcher::new(hub.clone(), feed).run(shutdown.clone()));
         tokio::spawn(tick(hub.clone(), shutdown));
         Ok(hub)
@@ -234,6 +250,7 @@ impl Hub {
     /// Something was lost: nobody's stream is whole any more. All come back and resume.
     fn start_anew(&self) {
         self.membership.clear();
+        self.look_again.notify_one();
         for connection in self.rooms.all() {
             connection.outbox.end(come_back("the stream was interrupted", false));
         }
@@ -361,6 +378,10 @@ async fn tick(hub: Arc<Hub>, shutdown: CancellationToken) {
             hub.look_who_is_there();
         }
     }
+}
+
+fn unavailable(error: impl std::fmt::Display) -> Error {
+    Error::Unavailable(error.to_string())
 }
 
 /// The client should come back and resume, not everybody at once.

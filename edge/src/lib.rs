@@ -61,7 +61,6 @@ use history::History;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use types::Timestamp;
 
 pub use config::Config;
 pub use error::ApiError;
@@ -159,10 +158,6 @@ impl Edge {
         let Seams { log, directory, history, analytics, blobs, metrics } = seams;
         let key = auth::SigningKey::open(&data_dir.join(&config.auth.signing_key))?;
         let tokens = Arc::new(auth::Tokens::new(&config.auth, key));
-        let ended = directory.revoked_since(Timestamp::now().minus(tokens.life())).await;
-        for session in ended.map_err(|error| Error::Unavailable(error.to_string()))? {
-            tokens.revoke(session);
-        }
         let membership = Arc::new(membership::Membership::new(Arc::clone(&directory)));
         let limits = Arc::new(limits::Limits::new(&config.limits));
         let timeline = Arc::new(timeline::Timeline::new(Arc::clone(&log), Arc::clone(&history)));

@@ -104,7 +104,7 @@ impl Live {
     /// Begins to listen to the log.
     ///
     /// # Errors
-    /// When the log cannot be listened to.
+    /// When the log cannot be listened to, or the directory does not tell which sessions have ended.
     pub(crate) async fn start(parts: Parts) -> Result<Arc<Self>, Error> {
         let Parts { log, directory, history, tokens, membership, rates, timeline, posting, limits } = parts;
         let shutdown = CancellationToken::new();
@@ -113,13 +113,14 @@ impl Live {
             directory: directory.clone(),
             membership: membership.clone(),
             tokens: tokens.clone(),
+            look_every: hub::LOOK_EVERY,
             limits: HubLimits {
                 connections_per_user: limits.connections_per_user,
                 outbox_bytes: limits.outbox_bytes,
                 heartbeat_seconds: limits.heartbeat_seconds,
             },
         };
-        let hub = Hub::start(hub, shutdown.clone()).await.map_err(|error| Error::Unavailable(error.to_string()))?;
+        let hub = Hub::start(hub, shutdown.clone()).await?;
         let tasks = TaskTracker::new();
         let sharing = Sharing::new(directory.clone(), timeline.clone(), membership);
         Ok(Arc::new(Self {

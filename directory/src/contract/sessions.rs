@@ -67,7 +67,7 @@ pub(crate) async fn a_refresh_token_is_good_once(directory: &Shared) {
     done(directory, rotate(session.id, 2, 3)).await;
     assert_eq!(refused(directory, rotate(session.id, 1, 4)).await, Refusal::SessionReused);
     assert_eq!(directory.sessions(session.user, at(10)).await.unwrap(), []);
-    assert_eq!(directory.revoked_since(at(10)).await.unwrap(), [session.id]);
+    assert_eq!(directory.revoked_since(at(10)).await.unwrap(), [(session.user, session.id)]);
     assert_eq!(refused(directory, rotate(session.id, 3, 5)).await, Refusal::UnknownSession);
 }
 
@@ -117,13 +117,14 @@ pub(crate) async fn nobody_ends_the_session_of_another(directory: &Shared) {
 }
 
 pub(crate) async fn revoked_sessions_are_told_from_a_moment_on(directory: &Shared) {
-    let ada = register(directory, "ada").await.id;
-    let sessions = [new_session(ada, 1), new_session(ada, 2), new_session(ada, 3)];
+    let (ada, bob) = (register(directory, "ada").await.id, register(directory, "bob").await.id);
+    let sessions = [new_session(ada, 1), new_session(ada, 2), new_session(bob, 3)];
     for (session, revoked) in sessions.iter().zip([20, 21, 22]) {
         open_session(directory, session).await;
-        done(directory, Command::RevokeSession { user: ada, session: session.id, at: at(revoked) }).await;
+        done(directory, Command::RevokeSession { user: session.user, session: session.id, at: at(revoked) }).await;
     }
-    assert_eq!(directory.revoked_since(at(21)).await.unwrap(), [sessions[1].id, sessions[2].id]);
+    let ended = directory.revoked_since(at(21)).await.unwrap();
+    assert_eq!(ended, [(ada, sessions[1].id), (bob, sessions[2].id)]);
     assert_eq!(directory.revoked_since(at(23)).await.unwrap(), []);
 }
 

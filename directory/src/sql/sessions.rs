@@ -159,22 +159,26 @@ pub(super) async fn live(db: &mut Db<'_>, user: UserId, now: Timestamp) -> Resul
     rows.iter().map(session).collect()
 }
 
-const REVOKED_SINCE: &str = "SELECT id FROM sessions WHERE revoked_at >= $1 ORDER BY revoked_at, id";
+const REVOKED_SINCE: &str = "SELECT id, user_id FROM sessions WHERE revoked_at >= $1 ORDER BY revoked_at, id";
 
-/// The sessions that were revoked at `since` or later.
-pub(super) async fn revoked_since(db: &mut Db<'_>, since: Timestamp) -> Result<Vec<SessionId>> {
+/// The sessions that were revoked at `since` or later, with their users.
+pub(super) async fn revoked_since(db: &mut Db<'_>, since: Timestamp) -> Result<Vec<(UserId, SessionId)>> {
     let rows = db.query(REVOKED_SINCE).bind(since.as_millis()).fetch_all(db).await?;
-    rows.iter().map(session_id).collect()
+    rows.iter().map(|row| Ok((user_id(row)?, session_id(row)?))).collect()
 }
 
 fn session_id(row: &Row) -> Result<SessionId> {
     columns::id(row, "id", SessionId::from_bytes)
 }
 
+fn user_id(row: &Row) -> Result<UserId> {
+    columns::id(row, "user_id", UserId::from_bytes)
+}
+
 fn session(row: &Row) -> Result<Session> {
     Ok(Session {
         id: session_id(row)?,
-        user: columns::id(row, "user_id", UserId::from_bytes)?,
+        user: user_id(row)?,
         client: row.get("client")?,
         created_at: columns::timestamp(row, "created_at")?,
         refreshed_at: columns::timestamp(row, "refreshed_at")?,

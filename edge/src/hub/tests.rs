@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 use std::task::{Context, Waker};
 
+use directory::{Command, NewSession, NewUser, SecretHash};
 use types::Region;
 
 use super::outbox::{Taken, Written};
@@ -31,17 +32,32 @@ fn found(connection: &Connection) -> (Taken, Vec<bytes::Bytes>) {
 
 /// A hub, and the log that it listens to.
 async fn hub(data: &tempfile::TempDir) -> (Arc<Hub>, Arc<dyn Log>) {
+    hub_that_looks(data, LOOK_EVERY).await
+}
+
+/// One that looks so often for sessions that have ended.
+async fn hub_that_looks(data: &tempfile::TempDir, look_every: Duration) -> (Arc<Hub>, Arc<dyn Log>) {
     let log = log::open(&log::Config::default(), data.path(), Region::default()).await.unwrap();
     let directory = directory::open(&directory::Config::default(), data.path()).await.unwrap();
+    (start(data, log.clone(), directory, look_every).await, log)
+}
+
+async fn start(
+    data: &tempfile::TempDir,
+    log: Arc<dyn Log>,
+    directory: Arc<dyn Directory>,
+    look_every: Duration,
+) -> Arc<Hub> {
     let key = SigningKey::open(&data.path().join("key.pem")).unwrap();
     let parts = Parts {
-        log: log.clone(),
+        log,
         membership: Arc::new(Membership::new(directory.clone())),
         directory,
         tokens: Arc::new(Tokens::new(&AuthConfig::default(), key)),
+        look_every,
         limits: HubLimits { connections_per_user: 2, outbox_bytes: 1_000, heartbeat_seconds: 30 },
     };
-    (Hub::start(parts, CancellationToken::new()).await.unwrap(), log)
+    Hub::start(parts, CancellationToken::new()).await.unwrap()
 }
 
 #[tokio::test]
@@ -111,4 +127,69 @@ async fn a_closed_hub_takes_no_connections() {
     let (hub, _log) = hub(&data).await;
     hub.close();
     assert_eq!(hub.join(&caller(Timestamp::MAX), Listening::ForFrames).await.err().unwrap().code(), "unavailable");
+}
+
+/// A user who is signed in, and its access token.
+async fn signed_in(hub: &Hub) -> (Caller, String) {
+    let Caller { user: id, session, .. } = caller(Timestamp::MAX);
+    let at = Timestamp::now();
+    let (username, name, email) = ("ada".to_owned(), "Ada".to_owned(), "ada@example.org".to_owned());
+    let user = NewUser { id, username, name, email, password_hash: String::new(), at };
+    let refresh_hash = SecretHash([1; 32]);
+    let expires_at = at.plus(Duration::from_secs(3_600));
+    let session = NewSession { id: session, user: id, refresh_hash, client: "a test".into(), expires_at, at };
+    let id = session.id;
+    let register = Command::Register { user, session: Some(session) };
+    let user = hub.directory.execute(&register).await.unwrap().unwrap().user.unwrap();
+    let token = hub.tokens.issue(&user, id).unwrap();
+    (hub.tokens.verify(&token).unwrap(), token)
+}
+
+/// Ends a session as another edge does whose notice is lost.
+async fn end_untold(hub: &Hub, caller: &Caller) {
+    let end = Command::RevokeSession { user: caller.user, session: caller.session, at: Timestamp::now() };
+    hub.directory.execute(&end).await.unwrap().unwrap();
+}
+
+async fn until_refused(hub: &Hub, token: &str) {
+    let refused = async {
+        while hub.tokens.verify(token).is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), refused).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_ends_though_no_notice_tells_of_it() {
+    let data = tempfile::tempdir().unwrap();
+    let (hub, _log) = hub_that_looks(&data, Duration::from_millis(1)).await;
+    let (ada, token) = signed_in(&hub).await;
+    let presence = hub.join(&ada, Listening::ForFrames).await.unwrap();
+    end_untold(&hub, &ada).await;
+    until_refused(&hub, &token).await;
+    // Its token is refused first, then its sockets are closed, by a task that may be at it still.
+    while !matches!(found(&presence.connection).0, Taken::Ending(Ending::Close { code: SIGNED_OUT, .. })) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn when_something_is_lost_sessions_are_looked_for_at_once() {
+    let data = tempfile::tempdir().unwrap();
+    let (hub, _log) = hub_that_looks(&data, Duration::MAX).await;
+    let (ada, token) = signed_in(&hub).await;
+    end_untold(&hub, &ada).await;
+    hub.start_anew();
+    until_refused(&hub, &token).await;
+}
+
+#[tokio::test]
+async fn a_session_that_ended_before_the_edge_began_is_refused_from_the_start() {
+    let data = tempfile::tempdir().unwrap();
+    let (other, log) = hub(&data).await;
+    let (ada, token) = signed_in(&other).await;
+    end_untold(&other, &ada).await;
+    let hub = start(&data, log, other.directory.clone(), Duration::MAX).await;
+    assert_eq!(hub.tokens.verify(&token).unwrap_err().code(), "unauthenticated");
 }

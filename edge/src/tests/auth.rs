@@ -143,16 +143,6 @@ async fn sessions_are_listed_and_ended() {
 }
 
 #[tokio::test]
-async fn sessions_that_ended_before_an_edge_began_are_refused_by_it() {
-    let app = App::start().await;
-    let ada = app.register("ada").await;
-    app.call(Method::POST, "/v1/auth/logout", Some(&ada), None).await.expect(204);
-    let ended = app.edge.directory.revoked_since(types::Timestamp::default()).await.unwrap();
-    let session = ada.refresh_token.split_once('.').unwrap().0;
-    assert!(ended.iter().any(|ended| ended.to_string() == session));
-}
-
-#[tokio::test]
 async fn too_many_sign_ins_from_one_address_have_to_wait() {
     let mut config = config();
     config.limits.sign_ins_per_minute_per_address = 2;

@@ -96,7 +96,7 @@ impl Directory for Lagging {
         if self.is_behind() { Ok(vec![]) } else { self.directory.sessions(user, now).await }
     }
 
-    async fn revoked_since(&self, since: Timestamp) -> Result<Vec<SessionId>> {
+    async fn revoked_since(&self, since: Timestamp) -> Result<Vec<(UserId, SessionId)>> {
         self.directory.revoked_since(since).await
     }
 
