@@ -1,6 +1,7 @@
 //! Writes, as they travel from an edge to the directory service.
 
 use serde::{Deserialize, Deserializer, Serialize};
+use sha2::{Digest, Sha256};
 use types::{AttachmentId, ConversationId, EventId, GroupId, SessionId, Timestamp, UserId};
 
 use crate::{Attachment, Group, OutboxRow, Role, Session, Upload, User};
@@ -17,7 +18,7 @@ pub enum Command {
         /// Its first session.
         session: Option<NewSession>,
     },
-    /// A log-in whose password was right.
+    /// A log-in whose password was right. If it is another one by now, this is [`Refusal::PasswordChanged`].
     OpenSession {
         /// The session.
         session: NewSession,
@@ -63,6 +64,10 @@ pub enum Command {
         password_hash: Option<String>,
         /// The session that a new password leaves open.
         keep_session: Option<SessionId>,
+        /// [`SecretHash::of`] the PHC string that the password so far was verified by. If it is another one by now,
+        /// this is [`Refusal::PasswordChanged`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        verified: Option<SecretHash>,
         /// The time of the change.
         at: Timestamp,
     },
@@ -230,11 +235,22 @@ pub struct NewSession {
     pub expires_at: Timestamp,
     /// The time of the log-in.
     pub at: Timestamp,
+    /// [`SecretHash::of`] the PHC string that the password was verified by, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<SecretHash>,
 }
 
 /// The SHA-256 of a secret with so many random bits that it needs no salt.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretHash(pub [u8; 32]);
+
+impl SecretHash {
+    /// Of a secret with so many random bits: a refresh token's, or a PHC string with its salt.
+    #[must_use]
+    pub fn of(secret: &str) -> Self {
+        Self(Sha256::digest(secret).into())
+    }
+}
 
 impl std::fmt::Debug for SecretHash {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -283,6 +299,9 @@ pub enum Refusal {
     /// There is no such group, or the caller is no member of it.
     #[error("there is no such group")]
     UnknownGroup,
+    /// The password is no longer the one that was verified.
+    #[error("the password was changed meanwhile")]
+    PasswordChanged,
     /// There is no such session, or it has ended.
     #[error("there is no such session")]
     UnknownSession,

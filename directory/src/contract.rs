@@ -32,6 +32,7 @@ macro_rules! on {
             an_update_changes_what_is_given_and_nothing_else
             a_former_user_name_is_kept_for_whoever_had_it
             a_new_password_ends_all_sessions_but_one
+            a_password_that_was_changed_meanwhile_is_not_changed_again
             a_deleted_user_leaves_a_tombstone
             a_deleted_user_leaves_its_groups
             only_operators_grant_roles);
@@ -50,6 +51,7 @@ macro_rules! on {
         $crate::contract::on!($open, sessions:
             sessions_come_newest_first_and_end_in_time
             a_session_is_opened_once
+            no_session_is_opened_by_a_password_that_was_changed_meanwhile
             a_refresh_token_is_good_once
             a_rotation_sent_again_is_no_replay
             of_two_rotations_at_once_one_wins_and_the_session_ends
@@ -138,6 +140,7 @@ pub(crate) fn new_session(user: UserId, opened: u64) -> NewSession {
         client: "a test".into(),
         expires_at: at(opened + 1000),
         at: at(opened),
+        verified: None,
     }
 }
 

@@ -74,6 +74,7 @@ mod tests {
             picture,
             password_hash: None,
             keep_session: None,
+            verified: None,
             at: Timestamp::now(),
         }
     }

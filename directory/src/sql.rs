@@ -234,7 +234,7 @@ pub(crate) async fn carry_out(db: &mut Db<'_>, command: &Command) -> Step<Outcom
             sessions::rotate(db, &rotation).await
         }
         Command::RevokeSession { user, session, at } => sessions::revoke(db, *user, *session, *at).await,
-        Command::UpdateUser { user, username, name, email, picture, password_hash, keep_session, at } => {
+        Command::UpdateUser { user, username, name, email, picture, password_hash, keep_session, verified, at } => {
             let changes = users::Changes {
                 username: username.as_deref(),
                 name: name.as_deref(),
@@ -242,6 +242,7 @@ pub(crate) async fn carry_out(db: &mut Db<'_>, command: &Command) -> Step<Outcom
                 picture: picture.as_ref().map(Option::as_deref),
                 password_hash: password_hash.as_deref(),
                 keep_session: *keep_session,
+                verified: verified.as_ref(),
             };
             users::update(db, *user, &changes, *at).await
         }

@@ -313,7 +313,7 @@ impl From<Refusal> for ApiError {
             | Refusal::UnknownAttachment
             | Refusal::UnknownUpload => Self::not_found(),
             Refusal::SessionReused => Self::unauthenticated_as("session_reused", detail),
-            Refusal::NotOwner | Refusal::NotOperator => Self::forbidden(detail),
+            Refusal::NotOwner | Refusal::NotOperator | Refusal::PasswordChanged => Self::forbidden(detail),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use types::{Region, SessionId, UserId};
 
 use super::{Shared, at, done, new_session, open_session, refused, register, secret};
-use crate::{Command, NewSession, Refusal, Session};
+use crate::{Command, NewSession, Refusal, SecretHash, Session};
 
 /// Exchanges the token `presented` for `next`, ten seconds in.
 fn rotate(session: SessionId, presented: u8, next: u8) -> Command {
@@ -58,6 +58,21 @@ pub(crate) async fn a_session_is_opened_once(directory: &Shared) {
     let both = Command::OpenSession { session: new_session(session.user, 2) };
     let (one, other) = tokio::join!(directory.execute(&both), directory.execute(&both));
     assert!(one.unwrap().unwrap().repeated != other.unwrap().unwrap().repeated);
+}
+
+pub(crate) async fn no_session_is_opened_by_a_password_that_was_changed_meanwhile(directory: &Shared) {
+    let ada = register(directory, "ada").await.id;
+    let hash = directory.credentials("ada").await.unwrap().unwrap().password_hash;
+    let verified = Some(SecretHash::of(&hash));
+    let [before, after] = [1, 2].map(|opened| NewSession { verified, ..new_session(ada, opened) });
+    open_session(directory, &before).await;
+    let change = serde_json::json!({"command": "update_user", "user": ada, "password_hash": "$new", "at": at(5)});
+    done(directory, serde_json::from_value(change).unwrap()).await;
+    let late = Command::OpenSession { session: after.clone() };
+    assert_eq!(refused(directory, late).await, Refusal::PasswordChanged);
+    assert_eq!(directory.sessions(ada, at(6)).await.unwrap(), []);
+    open_session(directory, &NewSession { verified: Some(SecretHash::of("$new")), ..after }).await;
+    assert!(done(directory, Command::OpenSession { session: before }).await.repeated, "it was opened before");
 }
 
 pub(crate) async fn a_refresh_token_is_good_once(directory: &Shared) {

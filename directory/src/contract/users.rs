@@ -7,7 +7,7 @@ use super::{
     Shared, at, create_group, done, member_ids, new_session, new_user, open_session, refused, register, register_all,
     told,
 };
-use crate::{Command, NewUser, Refusal, Role, User};
+use crate::{Command, NewUser, Refusal, Role, SecretHash, User};
 
 fn register_as(user: &NewUser) -> Command {
     Command::Register { user: user.clone(), session: None }
@@ -211,6 +211,19 @@ pub(crate) async fn a_new_password_ends_all_sessions_but_one(directory: &Shared)
     assert_eq!(done(directory, command).await.revoked, [sessions[0].id, sessions[2].id]);
     let left = directory.sessions(ada.id, at(10)).await.unwrap();
     assert_eq!(left.iter().map(|session| session.id).collect::<Vec<_>>(), [sessions[1].id]);
+}
+
+pub(crate) async fn a_password_that_was_changed_meanwhile_is_not_changed_again(directory: &Shared) {
+    let ada = register(directory, "ada").await.id;
+    let hash = directory.credentials("ada").await.unwrap().unwrap().password_hash;
+    let change = |to: &str, verified: &str| {
+        let verified = serde_json::to_value(SecretHash::of(verified)).unwrap();
+        update(ada, json!({ "password_hash": to, "verified": verified }))
+    };
+    done(directory, change("$first", &hash)).await;
+    assert_eq!(refused(directory, change("$second", &hash)).await, Refusal::PasswordChanged);
+    assert_eq!(directory.credentials("ada").await.unwrap().unwrap().password_hash, "$first");
+    done(directory, change("$second", "$first")).await;
 }
 
 pub(crate) async fn a_deleted_user_leaves_a_tombstone(directory: &Shared) {

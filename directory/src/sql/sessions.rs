@@ -21,7 +21,7 @@ pub(super) async fn open(db: &mut Db<'_>, new: &NewSession) -> Step<Outcome> {
         let repeated = Outcome { session, repeated: true, ..Outcome::default() };
         return if is_same { Ok(repeated) } else { Err(Refusal::IdTaken.into()) };
     }
-    let user = users::require(db, new.user).await?;
+    let user = users::require_verified(db, new.user, new.verified.as_ref()).await?;
     forget_ended(db, new.user, new.at.minus(KEPT_AFTER_END)).await?;
     insert(db, new, fingerprint).await?;
     Ok(Outcome { user: Some(user), session: by_id(db, new.id).await?, ..Outcome::default() })

@@ -6,7 +6,7 @@ use sqlx::types::Uuid;
 use types::{SessionId, Timestamp, UserId};
 
 use super::{Db, Row, Step, Stop, Words, columns, members, outbox, sessions};
-use crate::{Credentials, Error, NewSession, NewUser, Outcome, Refusal, Result, Role, User};
+use crate::{Credentials, Error, NewSession, NewUser, Outcome, Refusal, Result, Role, SecretHash, User};
 
 /// Adds a user, with its first session if one is wanted.
 pub(super) async fn register(db: &mut Db<'_>, new: &NewUser, session: Option<&NewSession>) -> Step<Outcome> {
@@ -101,6 +101,7 @@ pub(super) struct Changes<'a> {
     pub(super) picture: Option<Option<&'a str>>,
     pub(super) password_hash: Option<&'a str>,
     pub(super) keep_session: Option<SessionId>,
+    pub(super) verified: Option<&'a SecretHash>,
 }
 
 const UPDATE: &str = "
@@ -115,7 +116,7 @@ const UPDATE: &str = "
 
 /// Changes a user.
 pub(super) async fn update(db: &mut Db<'_>, id: UserId, changes: &Changes<'_>, at: Timestamp) -> Step<Outcome> {
-    require(db, id).await?;
+    require_verified(db, id, changes.verified).await?;
     if let Some(username) = changes.username {
         require_free_username(db, id, username).await?;
         hold_username(db, id, username).await?;
@@ -202,6 +203,20 @@ pub(super) async fn set_roles(
 pub(super) async fn require(db: &mut Db<'_>, id: UserId) -> Step<User> {
     let user = find(db, id).await?.filter(|user| !user.deleted);
     user.ok_or(Stop::Refused(Refusal::UnknownUser))
+}
+
+/// A user that is there and was not deleted, and whose password is still the one that was verified, if one was.
+pub(super) async fn require_verified(db: &mut Db<'_>, id: UserId, verified: Option<&SecretHash>) -> Step<User> {
+    let row = row(db, id).await?.ok_or(Refusal::UnknownUser)?;
+    let user = user(&row)?;
+    if user.deleted {
+        return Err(Refusal::UnknownUser.into());
+    }
+    let present = SecretHash::of(row.get("password_hash")?);
+    if verified.is_some_and(|verified| *verified != present) {
+        return Err(Refusal::PasswordChanged.into());
+    }
+    Ok(user)
 }
 
 async fn find(db: &mut Db<'_>, id: UserId) -> Result<Option<User>> {

@@ -3,7 +3,6 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use directory::SecretHash;
-use sha2::{Digest, Sha256};
 use types::SessionId;
 
 /// `<session>.<secret>`. The secret is 32 random bytes in base64url, so its hash needs no salt.
@@ -29,7 +28,7 @@ impl RefreshToken {
 
     /// What the directory knows of the secret.
     pub(crate) fn hash(&self) -> SecretHash {
-        SecretHash(Sha256::digest(&self.secret).into())
+        SecretHash::of(&self.secret)
     }
 
     /// What the client is given.

@@ -137,8 +137,8 @@ async fn signed_in(hub: &Hub) -> (Caller, String) {
     let user = NewUser { id, username, name, email, password_hash: String::new(), at };
     let refresh_hash = SecretHash([1; 32]);
     let expires_at = at.plus(Duration::from_secs(3_600));
-    let session = NewSession { id: session, user: id, refresh_hash, client: "a test".into(), expires_at, at };
-    let id = session.id;
+    let (id, user_id, client) = (session, id, "a test".to_owned());
+    let session = NewSession { id, user: user_id, refresh_hash, client, expires_at, at, verified: None };
     let register = Command::Register { user, session: Some(session) };
     let user = hub.directory.execute(&register).await.unwrap().unwrap().user.unwrap();
     let token = hub.tokens.issue(&user, id).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Json as Answer;
 use axum::extract::{FromRequestParts, State};
-use directory::{Command, NewSession, NewUser};
+use directory::{Command, NewSession, NewUser, Refusal, SecretHash};
 use http::request::Parts;
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
@@ -180,16 +180,26 @@ pub(crate) async fn log_in(edge: &Edge, client: &Client, login: Login) -> Result
     let is_possible = login.login.len() <= LOGIN_BYTES && validate::password(&login.password).is_ok();
     let found = if is_possible { edge.directory.credentials(&login.login).await? } else { None };
     let (user, hash) = found.map(|found| (found.user, found.password_hash)).unzip();
+    let verified = hash.as_deref().map(SecretHash::of);
     // A password that nobody can have is not hashed: it may be of any length.
     let password = if is_possible { login.password } else { String::new() };
     let is_right = edge.passwords.verify(password, hash).await?;
     let Some(user) = user.filter(|user| is_right && !user.deleted) else {
-        return Err(ApiError::unauthenticated_as("wrong_credentials", "the login or the password is wrong"));
+        return Err(wrong_credentials());
     };
 
     let (session, token) = open_session(edge, user.id, client, Timestamp::now());
-    let outcome = edge.commands.execute(&Command::OpenSession { session }).await?;
+    let session = NewSession { verified, ..session };
+    let outcome = match edge.commands.ask(&Command::OpenSession { session }).await? {
+        // Since they were read, the password was changed, or the user was deleted.
+        Err(Refusal::PasswordChanged | Refusal::UnknownUser) => return Err(wrong_credentials()),
+        done => done?,
+    };
     sign_in(edge, outcome.user.unwrap_or(user), &token)
+}
+
+fn wrong_credentials() -> ApiError {
+    ApiError::unauthenticated_as("wrong_credentials", "the login or the password is wrong")
 }
 
 /// A refresh token.
@@ -228,7 +238,7 @@ pub(crate) async fn refresh(
     };
     let outcome = match edge.commands.ask(&command).await? {
         Ok(outcome) => outcome,
-        Err(directory::Refusal::UnknownSession | directory::Refusal::UnknownUser) => return Err(refused()),
+        Err(Refusal::UnknownSession | Refusal::UnknownUser) => return Err(refused()),
         Err(refusal) => return Err(refusal.into()),
     };
     let user = match (outcome.user, outcome.session) {
@@ -252,7 +262,7 @@ fn open_session(edge: &Edge, user: UserId, client: &Client, at: Timestamp) -> (N
     let token = RefreshToken::generate(id);
     let client = client.name.clone();
     let expires_at = at.plus(refresh_life(edge));
-    (NewSession { id, user, refresh_hash: token.hash(), client, expires_at, at }, token)
+    (NewSession { id, user, refresh_hash: token.hash(), client, expires_at, at, verified: None }, token)
 }
 
 fn refresh_life(edge: &Edge) -> Duration {

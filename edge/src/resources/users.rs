@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json as Answer;
 use axum::extract::State;
-use directory::{Command, Role};
+use directory::{Command, Role, SecretHash};
 use http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
 use types::{Timestamp, UserId};
@@ -246,11 +246,14 @@ pub(crate) async fn change_user(
 ) -> Result<User, ApiError> {
     require_self_or_operator(edge, caller, user).await?;
     check(&change, edge.config.limits.name_characters)?;
-    let password_hash = match (change.password, change.current_password) {
+    let (password_hash, verified) = match (change.password, change.current_password) {
         (Some(_), _) if caller.user != user => return Err(ApiError::forbidden("a password is its user's own")),
-        (Some(password), Some(current)) => Some(replace_password(edge, caller, password, current).await?),
+        (Some(password), Some(current)) => {
+            let (hash, verified) = replace_password(edge, caller, password, current).await?;
+            (Some(hash), Some(verified))
+        }
         (Some(_), None) => return Err(ApiError::invalid("/current_password", "needed for a new password")),
-        (None, _) => None,
+        (None, _) => (None, None),
     };
     let command = Command::UpdateUser {
         user,
@@ -260,6 +263,7 @@ pub(crate) async fn change_user(
         picture: change.picture,
         password_hash,
         keep_session: Some(caller.session),
+        verified,
         at: Timestamp::now(),
     };
     let outcome = edge.commands.execute(&command).await?;
@@ -279,14 +283,22 @@ fn check(change: &UserChange, name_characters: usize) -> Result<(), ApiError> {
     faults.done()
 }
 
-async fn replace_password(edge: &Edge, caller: &Caller, password: String, current: String) -> Result<String, ApiError> {
+/// The hash of a new password, and of what the present one was verified by.
+async fn replace_password(
+    edge: &Edge,
+    caller: &Caller,
+    password: String,
+    current: String,
+) -> Result<(String, SecretHash), ApiError> {
     let user = find(edge, caller.user).await?;
     let credentials = edge.directory.credentials(&user.username).await?;
     let known = credentials.filter(|found| found.user.id == caller.user).map(|found| found.password_hash);
-    if !edge.passwords.verify(current, known).await? {
+    let verified = known.as_deref().map(SecretHash::of);
+    let is_right = edge.passwords.verify(current, known).await?;
+    let Some(verified) = verified.filter(|_| is_right) else {
         return Err(ApiError::forbidden("the current password is wrong"));
-    }
-    edge.passwords.hash(password).await
+    };
+    Ok((edge.passwords.hash(password).await?, verified))
 }
 
 /// Deletes oneself: all sessions end, all groups are left, the texts are erased.

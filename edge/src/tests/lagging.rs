@@ -1,5 +1,6 @@
 //! An edge whose directory reads from a copy that lags: it must see what it had carried out, and what it is told of.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,21 +11,33 @@ use directory::{
     Attachment, Command, Credentials, Directory, Group, Lease, Member, MemberRole, OutboxRow, Outcome, Refusal, Result,
     Session, Upload, User, Version,
 };
+use parking_lot::Mutex;
 use serde_json::json;
 use types::{AttachmentId, ConversationId, EventId, GroupId, Notice, SessionId, Timestamp, UserId};
 
-use crate::tests::harness::App;
+use crate::tests::harness::{App, PASSWORD};
 
 /// Shows nothing at all unless it has caught up with the last command.
 struct Lagging {
     directory: Arc<dyn Directory>,
     version: AtomicU64,
     caught_up: AtomicU64,
+    /// Credentials as they were read first, if they are to be read so for ever.
+    first: Option<Mutex<HashMap<String, Option<Credentials>>>>,
 }
 
 impl Lagging {
     fn over(directory: Arc<dyn Directory>) -> Arc<dyn Directory> {
-        Arc::new(Self { directory, version: AtomicU64::new(0), caught_up: AtomicU64::new(0) })
+        Arc::new(Self::new(directory, None))
+    }
+
+    /// As a log-in sees the directory that reads now and asks for its session later.
+    fn with_first_credentials(directory: Arc<dyn Directory>) -> Arc<dyn Directory> {
+        Arc::new(Self::new(directory, Some(Mutex::default())))
+    }
+
+    fn new(directory: Arc<dyn Directory>, first: Option<Mutex<HashMap<String, Option<Credentials>>>>) -> Self {
+        Self { directory, version: AtomicU64::new(0), caught_up: AtomicU64::new(0), first }
     }
 
     fn is_behind(&self) -> bool {
@@ -65,7 +78,12 @@ impl Directory for Lagging {
     }
 
     async fn credentials(&self, login: &str) -> Result<Option<Credentials>> {
-        if self.is_behind() { Ok(None) } else { self.directory.credentials(login).await }
+        if self.is_behind() {
+            return Ok(None);
+        }
+        let now = self.directory.credentials(login).await?;
+        let Some(first) = &self.first else { return Ok(now) };
+        Ok(first.lock().entry(login.to_owned()).or_insert(now).clone())
     }
 
     async fn search_users(&self, query: &str, after: Option<&str>, limit: usize) -> Result<Vec<User>> {
@@ -130,7 +148,7 @@ async fn whoever_changes_something_sees_it_in_the_next_answer() {
     app.login("bob", "a wrong password").await.refusal(401);
     assert_eq!(app.get(&bob, "/v1/sessions").await.expect(200)["items"].as_array().map(Vec::len), Some(1));
     // A refusal has its reason too, which may be a change that this edge has not heard of.
-    let name = json!({"username": "carol", "email": "bob@example.org", "password": super::harness::PASSWORD});
+    let name = json!({"username": "carol", "email": "bob@example.org", "password": PASSWORD});
     app.call(http::Method::POST, "/v1/auth/register", None, Some(name)).await.refusal(409);
     app.get(&bob, "/v1/users/me").await.expect(200);
 }
@@ -153,4 +171,28 @@ async fn a_change_by_another_edge_is_seen_from_its_notice_on() {
     };
     tokio::time::timeout(Duration::from_secs(20), seen).await.unwrap();
     assert_eq!(app.get(&ada, "/v1/users/me").await.expect(200)["name"], "Lady Ada");
+}
+
+#[tokio::test]
+async fn a_log_in_that_began_before_the_password_was_changed_does_not_survive_it() {
+    let app = App::start_over(Lagging::with_first_credentials).await;
+    let ada = app.register("ada").await;
+    app.login("ada", PASSWORD).await.expect(200);
+    let change = json!({"password": "another horse", "current_password": PASSWORD});
+    app.patch(&ada, "/v1/users/me", change).await.expect(200);
+    assert_eq!(app.login("ada", PASSWORD).await.refusal(401), "wrong_credentials");
+    let list = app.get(&ada, "/v1/sessions").await.expect(200);
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(1));
+    // So does a change of the password that began before.
+    let change = json!({"password": "a third horse", "current_password": PASSWORD});
+    app.patch(&ada, "/v1/users/me", change).await.refusal(403);
+}
+
+#[tokio::test]
+async fn a_log_in_that_began_before_the_user_was_deleted_fails() {
+    let app = App::start_over(Lagging::with_first_credentials).await;
+    let ada = app.register("ada").await;
+    app.login("ada", PASSWORD).await.expect(200);
+    app.delete(&ada, "/v1/users/me").await.expect(204);
+    assert_eq!(app.login("ada", PASSWORD).await.refusal(401), "wrong_credentials");
 }

@@ -275,6 +275,7 @@ async fn ended_sessions_and_changed_users_are_told() {
         client: "a test".into(),
         expires_at: at.plus(Duration::from_secs(60)),
         at,
+        verified: None,
     };
     let id = session.id;
     let mut feed = stores.feed(&[Topic::User(ada), Topic::Directory]).await;

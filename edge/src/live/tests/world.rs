@@ -100,6 +100,7 @@ impl World {
             client: "test".into(),
             expires_at: at.plus(Duration::from_secs(3600)),
             at,
+            verified: None,
         };
         let user = NewUser {
             id,
