@@ -25,7 +25,8 @@ pub enum Command {
     },
     /// Exchanges a refresh token. One that was exchanged before was stolen or is replayed: the session is
     /// revoked and the outcome is [`Refusal::SessionReused`]. The same command once more, with the same next
-    /// token, is no replay.
+    /// token, is no replay. Nor is the last one that was exchanged, once more within [`crate::REPEATED_WITHIN`], for
+    /// its client may not have got the answer; what it was given then is good no more.
     RotateSession {
         /// The session.
         session: SessionId,

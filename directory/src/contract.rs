@@ -54,7 +54,10 @@ macro_rules! on {
             no_session_is_opened_by_a_password_that_was_changed_meanwhile
             a_refresh_token_is_good_once
             a_rotation_sent_again_is_no_replay
-            of_two_rotations_at_once_one_wins_and_the_session_ends
+            a_rotation_whose_answer_was_lost_is_repeated_once
+            a_token_that_comes_again_later_ends_the_session
+            a_token_whose_exchange_was_repeated_ends_the_session
+            of_three_rotations_at_once_the_last_ends_the_session
             an_ended_session_is_unknown
             nobody_ends_the_session_of_another
             revoked_sessions_are_told_from_a_moment_on
@@ -83,7 +86,7 @@ macro_rules! on {
             of_many_registrations_of_one_name_at_once_one_is_carried_out
             of_many_users_who_want_one_name_at_once_one_gets_it
             of_many_repetitions_of_a_command_at_once_one_is_carried_out
-            of_many_rotations_of_one_token_at_once_at_most_one_wins
+            of_many_rotations_of_one_token_at_once_at_most_two_win
             many_owners_who_leave_at_once_are_followed_or_end_the_group
             a_user_who_is_deleted_is_added_to_nothing_meanwhile
             a_user_who_is_deleted_opens_no_session_meanwhile

@@ -18,6 +18,7 @@ mod version;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,8 @@ pub const MAX_GROUPS_PER_USER: usize = 2_000;
 pub const MAX_ADDED_AT_ONCE: usize = 1_000;
 /// The most messages that may have one attachment.
 pub const MAX_SENDS: usize = 1_000;
+/// How long a client whose answer was lost may exchange its refresh token once more.
+pub const REPEATED_WITHIN: Duration = Duration::from_secs(30);
 /// The most uploads, and the most attachments, that one command gives up.
 pub const MAX_CONDEMNED_AT_ONCE: usize = 1_000;
 

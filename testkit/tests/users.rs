@@ -69,6 +69,9 @@ async fn a_refresh_token_is_good_once(cluster: &Cluster) {
     let renewed = cluster.client().signed_in(&second);
     renewed.get("/v1/users/me").await.expect(200);
     assert_ne!(renewed.refresh_token(), ada.refresh_token());
+    // A client whose answer was lost repeats the request, once.
+    let repeated = refresh(ada.refresh_token()).await.expect(200);
+    let renewed = cluster.client().signed_in(&repeated);
     let replayed = refresh(ada.refresh_token()).await;
     assert_eq!(replayed.expect(401)["code"], "session_reused");
     refresh(renewed.refresh_token()).await.expect(401);

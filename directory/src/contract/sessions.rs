@@ -2,20 +2,19 @@
 
 use std::time::Duration;
 
-use types::{Region, SessionId, UserId};
+use types::{Region, SessionId, Timestamp, UserId};
 
-use super::{Shared, at, done, new_session, open_session, refused, register, secret};
-use crate::{Command, NewSession, Refusal, SecretHash, Session};
+use super::{Shared, at, at_once, done, new_session, open_session, refused, register, secret};
+use crate::{Command, NewSession, REPEATED_WITHIN, Refusal, SecretHash, Session};
 
 /// Exchanges the token `presented` for `next`, ten seconds in.
 fn rotate(session: SessionId, presented: u8, next: u8) -> Command {
-    Command::RotateSession {
-        session,
-        presented: secret(presented),
-        next: secret(next),
-        expires_at: at(2000),
-        at: at(10),
-    }
+    rotate_at(at(10), session, presented, next)
+}
+
+fn rotate_at(at: Timestamp, session: SessionId, presented: u8, next: u8) -> Command {
+    let (presented, next, expires_at) = (secret(presented), secret(next), super::at(2000));
+    Command::RotateSession { session, presented, next, expires_at, at }
 }
 
 async fn opened(directory: &Shared) -> NewSession {
@@ -95,13 +94,42 @@ pub(crate) async fn a_rotation_sent_again_is_no_replay(directory: &Shared) {
     assert_eq!(directory.sessions(session.user, at(10)).await.unwrap().len(), 1);
 }
 
-pub(crate) async fn of_two_rotations_at_once_one_wins_and_the_session_ends(directory: &Shared) {
+pub(crate) async fn a_rotation_whose_answer_was_lost_is_repeated_once(directory: &Shared) {
     let session = opened(directory).await;
-    let (one, other) = (rotate(session.id, 1, 2), rotate(session.id, 1, 3));
-    let (one, other) = tokio::join!(directory.execute(&one), directory.execute(&other));
-    let (one, other) = (one.unwrap(), other.unwrap());
-    assert!(one.is_ok() != other.is_ok());
-    assert_eq!(one.and(other).unwrap_err(), Refusal::SessionReused);
+    done(directory, rotate(session.id, 1, 2)).await;
+    let last = at(10).plus(REPEATED_WITHIN);
+    let repeated = done(directory, rotate_at(last, session.id, 1, 3)).await;
+    assert!(!repeated.repeated, "it is another token");
+    assert_eq!(repeated.session.unwrap().refreshed_at, last);
+    done(directory, rotate_at(last, session.id, 3, 4)).await;
+    done(directory, rotate_at(last, session.id, 3, 5)).await;
+    // No token comes three times.
+    assert_eq!(refused(directory, rotate_at(last, session.id, 3, 6)).await, Refusal::SessionReused);
+    assert_eq!(directory.sessions(session.user, last).await.unwrap(), []);
+}
+
+pub(crate) async fn a_token_that_comes_again_later_ends_the_session(directory: &Shared) {
+    let session = opened(directory).await;
+    done(directory, rotate(session.id, 1, 2)).await;
+    let later = at(10).plus(REPEATED_WITHIN).plus(Duration::from_millis(1));
+    assert_eq!(refused(directory, rotate_at(later, session.id, 1, 3)).await, Refusal::SessionReused);
+    assert_eq!(refused(directory, rotate_at(later, session.id, 2, 4)).await, Refusal::UnknownSession);
+}
+
+pub(crate) async fn a_token_whose_exchange_was_repeated_ends_the_session(directory: &Shared) {
+    let session = opened(directory).await;
+    done(directory, rotate(session.id, 1, 2)).await;
+    done(directory, rotate(session.id, 1, 3)).await;
+    // Somebody got the first answer, and somebody else the second one.
+    assert_eq!(refused(directory, rotate(session.id, 2, 4)).await, Refusal::SessionReused);
+    assert_eq!(refused(directory, rotate(session.id, 3, 5)).await, Refusal::UnknownSession);
+}
+
+pub(crate) async fn of_three_rotations_at_once_the_last_ends_the_session(directory: &Shared) {
+    let session = opened(directory).await;
+    let mut done = at_once(directory, [2, 3, 4].map(|next| rotate(session.id, 1, next))).await;
+    done.retain(Result::is_err);
+    assert_eq!(done, [Err(Refusal::SessionReused)]);
     assert_eq!(directory.sessions(session.user, at(10)).await.unwrap(), []);
 }
 
@@ -145,6 +173,7 @@ pub(crate) async fn revoked_sessions_are_told_from_a_moment_on(directory: &Share
 
 pub(crate) async fn sessions_that_ended_long_ago_are_forgotten(directory: &Shared) {
     let session = opened(directory).await;
+    done(directory, rotate(session.id, 1, 2)).await;
     let later = session.expires_at.plus(Duration::from_secs(31 * 24 * 3600));
     let next =
         NewSession { at: later, expires_at: later.plus(Duration::from_secs(60)), ..new_session(session.user, 0) };

@@ -6,7 +6,7 @@ use sqlx::types::Uuid;
 use types::{SessionId, Timestamp, UserId};
 
 use super::{Db, Row, Step, columns, users};
-use crate::{NewSession, Outcome, Refusal, Result, SecretHash, Session};
+use crate::{NewSession, Outcome, REPEATED_WITHIN, Refusal, Result, SecretHash, Session};
 
 /// How long an ended session is remembered, so that the sessions of one user do not grow without end. Far
 /// longer than an access token outlives its session.
@@ -68,8 +68,8 @@ pub(super) struct Rotation<'a> {
 const ROTATE: &str =
     "UPDATE sessions SET refresh_hash = $2, refreshed_at = $3, expires_at = $4 WHERE id = $1 RETURNING *";
 
-/// Exchanges a refresh token. Anything but the present one revokes the session, whether it was once good or
-/// never: whoever presents it knows the session's id, and must not have it.
+/// Exchanges a refresh token. Anything but the present one, and for a moment the one before, revokes the session,
+/// whether it was once good or never: whoever presents it knows the session's id, and must not have it.
 pub(super) async fn rotate(db: &mut Db<'_>, rotation: &Rotation<'_>) -> Step<Outcome> {
     let row = require_live(db, rotation.session, rotation.at).await?;
     let present: Vec<u8> = row.get("refresh_hash")?;
@@ -78,7 +78,9 @@ pub(super) async fn rotate(db: &mut Db<'_>, rotation: &Rotation<'_>) -> Step<Out
         let session = Some(session(&row)?);
         return Ok(Outcome { session, repeated: true, ..Outcome::default() });
     }
-    if present != rotation.presented.0 {
+    if present == rotation.presented.0 {
+        spend(db, rotation).await?;
+    } else if !spend_again(db, rotation).await? {
         end(db, rotation.session, rotation.at).await?;
         return Err(Refusal::SessionReused.into());
     }
@@ -91,6 +93,33 @@ pub(super) async fn rotate(db: &mut Db<'_>, rotation: &Rotation<'_>) -> Step<Out
         .fetch_one(db)
         .await?;
     Ok(Outcome { session: Some(session(&row)?), ..Outcome::default() })
+}
+
+const SPEND: &str = "
+    INSERT INTO spent_tokens (session_id, refresh_hash, good_until) VALUES ($1, $2, $3)
+    ON CONFLICT (session_id) DO UPDATE SET refresh_hash = excluded.refresh_hash, good_until = excluded.good_until";
+
+/// Takes note of a token that is exchanged, for a client that may not get the answer.
+async fn spend(db: &mut Db<'_>, rotation: &Rotation<'_>) -> Step<()> {
+    db.query(SPEND)
+        .bind(Uuid::from(rotation.session))
+        .bind(rotation.presented.0.as_slice())
+        .bind(rotation.at.plus(REPEATED_WITHIN).as_millis())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+const SPEND_AGAIN: &str = "DELETE FROM spent_tokens WHERE session_id = $1 AND refresh_hash = $2 AND good_until >= $3";
+
+/// Whether a token may be exchanged once more. Another time it may not.
+async fn spend_again(db: &mut Db<'_>, rotation: &Rotation<'_>) -> Step<bool> {
+    let spent = db
+        .query(SPEND_AGAIN)
+        .bind(Uuid::from(rotation.session))
+        .bind(rotation.presented.0.as_slice())
+        .bind(rotation.at.as_millis());
+    Ok(spent.execute(db).await? > 0)
 }
 
 /// A session that has not ended.

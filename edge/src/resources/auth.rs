@@ -212,8 +212,9 @@ pub(crate) struct Refresh {
 
 /// Exchanges a refresh token for the next access token and the next refresh token.
 ///
-/// A refresh token is good once: one that comes a second time was stolen or is replayed, and its session ends
-/// (`session_reused`).
+/// A refresh token is good once: one that comes again was stolen or is replayed, and its session ends
+/// (`session_reused`). Only the last one that was exchanged may come once more within 30 seconds, from a client that did
+/// not get the answer; the tokens of that answer are then replaced by these.
 #[utoipa::path(post, path = "/v1/auth/refresh", tag = "auth", operation_id = "refresh", security(()),
     responses(
         (status = 200, body = SignedIn),

@@ -84,10 +84,26 @@ async fn a_refresh_token_is_exchanged_for_the_next() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_that_comes_twice_ends_its_session_at_once() {
+async fn a_refresh_whose_answer_was_lost_is_repeated() {
+    let app = App::start().await;
+    let ada = app.register("ada").await;
+    let lost = Person::from(refresh(&app, &ada.refresh_token).await.expect(200));
+    let next = Person::from(refresh(&app, &ada.refresh_token).await.expect(200));
+    assert_ne!(next.refresh_token, lost.refresh_token);
+    app.get(&next, "/v1/users/me").await.expect(200);
+    let last = Person::from(refresh(&app, &next.refresh_token).await.expect(200));
+    app.get(&last, "/v1/users/me").await.expect(200);
+    // Who got the answer after all is not who repeated the request.
+    assert_eq!(refresh(&app, &lost.refresh_token).await.refusal(401), "session_reused");
+    assert_eq!(app.get(&last, "/v1/users/me").await.refusal(401), "unauthenticated");
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_comes_three_times_ends_its_session_at_once() {
     let app = App::start().await;
     let ada = app.register("ada").await;
     let other_session = Person::from(app.login("ada", PASSWORD).await.expect(200));
+    refresh(&app, &ada.refresh_token).await.expect(200);
     let next = Person::from(refresh(&app, &ada.refresh_token).await.expect(200));
     assert_eq!(refresh(&app, &ada.refresh_token).await.refusal(401), "session_reused");
     assert_eq!(app.get(&next, "/v1/users/me").await.refusal(401), "unauthenticated");
