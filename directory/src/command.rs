@@ -165,7 +165,8 @@ pub enum Command {
         upload: Option<AttachmentId>,
     },
     /// Opens an attachment to the members of a conversation, because a message there is about to have it. Only
-    /// its owner may, and [`crate::MAX_SENDS`] times at most.
+    /// its owner may, and [`crate::MAX_SENDS`] times at most. For a message that was withdrawn nothing is opened, and
+    /// the outcome is `repeated`.
     SendAttachment {
         /// The attachment.
         attachment: AttachmentId,
@@ -176,7 +177,7 @@ pub enum Command {
         /// The message.
         message: EventId,
     },
-    /// Closes what a message had opened: it is deleted.
+    /// Closes for good what a message had opened: it is deleted.
     WithdrawAttachments {
         /// The message.
         message: EventId,

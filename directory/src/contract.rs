@@ -45,6 +45,8 @@ macro_rules! on {
             only_its_owner_sends_an_attachment
             an_attachment_is_sent_so_often_and_no_more
             a_deleted_message_closes_what_it_opened
+            a_deleted_message_that_is_sent_again_opens_nothing
+            deleted_messages_count_among_those_that_had_an_attachment
             what_is_not_finished_or_sent_in_time_is_given_up
             what_is_given_up_is_neither_made_nor_sent
             many_orphans_are_given_up_in_batches);

@@ -82,7 +82,7 @@ pub const MAX_MEMBERS: usize = 100_000;
 pub const MAX_GROUPS_PER_USER: usize = 2_000;
 /// The most users that one command may add to a group.
 pub const MAX_ADDED_AT_ONCE: usize = 1_000;
-/// The most messages that may have one attachment.
+/// The most messages that may have one attachment, those that were deleted counted too.
 pub const MAX_SENDS: usize = 1_000;
 /// How long a client whose answer was lost may exchange its refresh token once more.
 pub const REPEATED_WITHIN: Duration = Duration::from_secs(30);

@@ -196,6 +196,39 @@ pub(crate) async fn a_deleted_message_closes_what_it_opened(directory: &Shared) 
     assert_eq!(condemned(directory).await, [attachment.id]);
 }
 
+pub(crate) async fn a_deleted_message_that_is_sent_again_opens_nothing(directory: &Shared) {
+    let ada = register(directory, "ada").await.id;
+    let attachment = made(directory, ada, 1).await;
+    let (room, deleted, other) = (group(), message(), message());
+    done(directory, send(&attachment, room, deleted)).await;
+    done(directory, Command::WithdrawAttachments { message: deleted, at: at(100) }).await;
+    let again = done(directory, send(&attachment, room, deleted)).await;
+    assert_eq!((again.attachment, again.repeated), (Some(attachment.clone()), true));
+    assert_eq!(directory.sent_in(attachment.id).await.unwrap(), []);
+    // Another message opens it, for as long as that one is there.
+    done(directory, send(&attachment, room, other)).await;
+    assert_eq!(directory.sent_in(attachment.id).await.unwrap(), [room]);
+    done(directory, Command::WithdrawAttachments { message: other, at: at(200) }).await;
+    done(directory, send(&attachment, room, deleted)).await;
+    assert!(done(directory, Command::CondemnOrphans { before: at(200) }).await.repeated);
+    assert!(!done(directory, Command::CondemnOrphans { before: at(201) }).await.repeated);
+    assert_eq!(condemned(directory).await, [attachment.id]);
+    assert_eq!(refused(directory, send(&attachment, room, deleted)).await, Refusal::UnknownAttachment);
+}
+
+pub(crate) async fn deleted_messages_count_among_those_that_had_an_attachment(directory: &Shared) {
+    let ada = register(directory, "ada").await.id;
+    let attachment = made(directory, ada, 1).await;
+    let deleted = message();
+    done(directory, send(&attachment, group(), deleted)).await;
+    done(directory, Command::WithdrawAttachments { message: deleted, at: at(2) }).await;
+    for _ in 1..MAX_SENDS {
+        done(directory, send(&attachment, group(), message())).await;
+    }
+    assert_eq!(refused(directory, send(&attachment, group(), message())).await, Refusal::TooManySends);
+    assert!(done(directory, send(&attachment, group(), deleted)).await.repeated);
+}
+
 pub(crate) async fn what_is_not_finished_or_sent_in_time_is_given_up(directory: &Shared) {
     let ada = register(directory, "ada").await.id;
     let (old, young) = (upload(ada, 1), upload(ada, 50));

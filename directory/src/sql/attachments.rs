@@ -85,13 +85,17 @@ async fn finish(db: &mut Db<'_>, id: AttachmentId, owner: UserId, upload: Option
     Ok(())
 }
 
-const COUNT_SENDS: &str = "SELECT count(*) AS others FROM attachment_messages WHERE attachment = $1 AND message <> $2";
+const IS_WITHDRAWN: &str = "
+    SELECT EXISTS (SELECT 1 FROM withdrawn_messages WHERE attachment = $1 AND message = $2) AS is_withdrawn";
+const COUNT_SENDS: &str = "
+    SELECT (SELECT count(*) FROM attachment_messages WHERE attachment = $1 AND message <> $2)
+        + (SELECT count(*) FROM withdrawn_messages WHERE attachment = $1) AS others";
 const SEND: &str = "
     INSERT INTO attachment_messages (attachment, message, conversation) VALUES ($1, $2, $3)
     ON CONFLICT (attachment, message) DO NOTHING";
 const MARK_SENT: &str = "UPDATE attachments SET unsent_since = NULL WHERE id = $1 AND unsent_since IS NOT NULL";
 
-/// Opens an attachment to the members of a conversation.
+/// Opens an attachment to the members of a conversation, unless the message was deleted.
 pub(super) async fn send(
     db: &mut Db<'_>,
     id: AttachmentId,
@@ -99,6 +103,10 @@ pub(super) async fn send(
     (conversation, message): (ConversationId, EventId),
 ) -> Step<Outcome> {
     let found = by_id(db, id).await?.filter(|attachment| attachment.owner == by).ok_or(Refusal::UnknownAttachment)?;
+    let asked = db.query(IS_WITHDRAWN).bind(Uuid::from(id)).bind(Uuid::from(message)).fetch_one(db).await?;
+    if asked.get("is_withdrawn")? {
+        return Ok(again(found));
+    }
     let count = db.query(COUNT_SENDS).bind(Uuid::from(id)).bind(Uuid::from(message)).fetch_one(db).await?;
     if count.get::<i64>("others")? >= columns::limit(MAX_SENDS) {
         return Err(Refusal::TooManySends.into());
@@ -110,18 +118,21 @@ pub(super) async fn send(
 }
 
 const WITHDRAW: &str = "DELETE FROM attachment_messages WHERE message = $1 RETURNING attachment";
+const NOTE_WITHDRAWN: &str = "
+    INSERT INTO withdrawn_messages (attachment, message) VALUES ($1, $2) ON CONFLICT (attachment, message) DO NOTHING";
 // Whether another message has it is asked under the row's lock, and so by a statement that begins after it.
 const MARK_UNSENT: &str = "UPDATE attachments SET unsent_since = $2 WHERE id = $1";
 const MARK_STILL_SENT: &str = "
     UPDATE attachments SET unsent_since = NULL
     WHERE id = $1 AND EXISTS (SELECT 1 FROM attachment_messages WHERE attachment = $1)";
 
-/// Closes what a message had opened.
+/// Closes for good what a message had opened.
 pub(super) async fn withdraw(db: &mut Db<'_>, message: EventId, at: Timestamp) -> Step<Outcome> {
     let rows = db.query(WITHDRAW).bind(Uuid::from(message)).fetch_all(db).await?;
     let mut withdrawn = rows.iter().map(|row| row.get("attachment")).collect::<sqlx::Result<Vec<Uuid>>>()?;
     withdrawn.sort_unstable();
     for id in &withdrawn {
+        db.query(NOTE_WITHDRAWN).bind(*id).bind(Uuid::from(message)).execute(db).await?;
         db.query(MARK_UNSENT).bind(*id).bind(at.as_millis()).execute(db).await?;
         db.query(MARK_STILL_SENT).bind(*id).execute(db).await?;
     }

@@ -96,3 +96,23 @@ async fn a_message_bears_its_attachment_and_a_kind_that_fits() {
         "a text beside a file may be empty"
     );
 }
+
+#[tokio::test]
+async fn a_deleted_message_that_is_sent_again_does_not_open_its_file() {
+    let app = App::start().await;
+    let (ada, bob) = (app.register("ada").await, app.register("bob").await);
+    let group = app.group("rooks", &[&ada, &bob]).await;
+    let attachment = upload(&app, &ada, png()).await.expect(201);
+    let file = format!("/v1/attachments/{}", attachment["id"].as_str().unwrap());
+    let path = format!("/v1/conversations/{group}/messages");
+    let id = types::EventId::generate(types::Region::default()).to_string();
+    let message = json!({"id": id, "kind": "attachment", "attachment": {"id": attachment["id"]}});
+    app.post(&ada, &path, message.clone()).await.expect(201);
+    assert_eq!(app.get(&bob, &file).await.status, 200);
+    app.delete(&ada, &format!("{path}/{id}")).await.expect(204);
+    app.get(&bob, &file).await.refusal(404);
+    // As a client does that has not heard of the deletion.
+    app.post(&ada, &path, message).await.expect(200);
+    app.get(&bob, &file).await.refusal(404);
+    assert_eq!(app.get(&ada, &file).await.status, 200, "it is its uploader's still");
+}
