@@ -100,8 +100,10 @@ pub struct LimitsConfig {
     pub requests_per_second_per_address: u32,
     /// Requests from one address at once.
     pub request_burst_per_address: u32,
-    /// Registrations, log-ins and refreshes from one address, per minute.
+    /// Registrations and log-ins from one address, per minute; and, counted apart, refreshes that fail.
     pub sign_ins_per_minute_per_address: u32,
+    /// Refreshes of one session, per minute.
+    pub refreshes_per_minute_per_session: u32,
     /// How many proxies stand before the edge, each of which appends to `X-Forwarded-For`: the client's address
     /// is that many entries from its end. 0 takes the address of the connection.
     pub trusted_proxies: usize,
@@ -221,6 +223,7 @@ impl Default for LimitsConfig {
             requests_per_second_per_address: 100,
             request_burst_per_address: 500,
             sign_ins_per_minute_per_address: 30,
+            refreshes_per_minute_per_session: 30,
             trusted_proxies: 0,
             connections_per_user: 20,
             outbox_bytes: 1024 * 1024,

@@ -1,5 +1,7 @@
 //! How much one user and one address may ask for.
 
+mod failures;
+
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -8,10 +10,11 @@ use std::time::Duration;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use tokio_util::sync::CancellationToken;
-use types::UserId;
+use types::{SessionId, UserId};
 
 use crate::ApiError;
 use crate::config::LimitsConfig;
+use failures::Failures;
 
 /// How often what is forgotten is looked for. A key is remembered for this long and the time that its burst
 /// takes to refill, so that the memory taken is bounded by the requests that one process can answer meanwhile.
@@ -22,11 +25,14 @@ pub(crate) struct Limits {
     users: DefaultKeyedRateLimiter<UserId>,
     addresses: DefaultKeyedRateLimiter<IpAddr>,
     sign_ins: DefaultKeyedRateLimiter<IpAddr>,
+    refreshes: DefaultKeyedRateLimiter<SessionId>,
+    bad_refreshes: Failures<IpAddr>,
     clock: DefaultClock,
 }
 
 impl Limits {
     pub(crate) fn new(config: &LimitsConfig) -> Self {
+        let per_minute = |rate: u32| Quota::per_minute(at_least_one(rate));
         let per_second = |rate: u32, burst: u32| Quota::per_second(at_least_one(rate)).allow_burst(at_least_one(burst));
         Self {
             users: RateLimiter::keyed(per_second(config.requests_per_second_per_user, config.request_burst_per_user)),
@@ -34,7 +40,9 @@ impl Limits {
                 config.requests_per_second_per_address,
                 config.request_burst_per_address,
             )),
-            sign_ins: RateLimiter::keyed(Quota::per_minute(at_least_one(config.sign_ins_per_minute_per_address))),
+            sign_ins: RateLimiter::keyed(per_minute(config.sign_ins_per_minute_per_address)),
+            refreshes: RateLimiter::keyed(per_minute(config.refreshes_per_minute_per_session)),
+            bad_refreshes: Failures::per_minute(at_least_one(config.sign_ins_per_minute_per_address)),
             clock: DefaultClock::default(),
         }
     }
@@ -51,10 +59,24 @@ impl Limits {
         verdict.map_err(|until| self.refuse("your address asks more often than an address may", &until))
     }
 
-    /// Counts a registration, a log-in or a refresh from an address.
+    /// Counts a registration or a log-in from an address.
     pub(crate) fn check_sign_in(&self, address: IpAddr) -> Result<(), ApiError> {
         let verdict = self.sign_ins.check_key(&network(address));
         verdict.map_err(|until| self.refuse("your address signs in more often than an address may", &until))
+    }
+
+    /// Counts a refresh of a session, from an address with few that failed. Those that succeed are no log-ins: behind one
+    /// address there may be hundreds of users, and each refreshes every few minutes.
+    pub(crate) fn check_refresh(&self, session: SessionId, address: IpAddr) -> Result<(), ApiError> {
+        let verdict = self.bad_refreshes.check(&network(address));
+        verdict.map_err(|wait| ApiError::too_many("too many refresh tokens from your address were not good", wait))?;
+        let verdict = self.refreshes.check_key(&session);
+        verdict.map_err(|until| self.refuse("the session is refreshed more often than a session may", &until))
+    }
+
+    /// Counts a refresh that failed, because the token was not good.
+    pub(crate) fn note_bad_refresh(&self, address: IpAddr) {
+        self.bad_refreshes.count(network(address));
     }
 
     fn refuse(&self, detail: &str, until: &governor::NotUntil<<DefaultClock as Clock>::Instant>) -> ApiError {
@@ -76,6 +98,7 @@ impl Limits {
         self.users.retain_recent();
         self.addresses.retain_recent();
         self.sign_ins.retain_recent();
+        self.refreshes.retain_recent();
     }
 }
 

@@ -225,9 +225,9 @@ pub(crate) async fn refresh(
     ClientAddress(address): ClientAddress,
     Json(refresh): Json<Refresh>,
 ) -> Result<Answer<SignedIn>, ApiError> {
-    edge.limits.check_sign_in(address)?;
     let refused = || ApiError::unauthenticated("the refresh token is not good (any more)");
     let presented = RefreshToken::parse(&refresh.refresh_token).ok_or_else(refused)?;
+    edge.limits.check_refresh(presented.session, address)?;
     let next = RefreshToken::generate(presented.session);
     let at = Timestamp::now();
     let command = Command::RotateSession {
@@ -237,7 +237,11 @@ pub(crate) async fn refresh(
         expires_at: at.plus(refresh_life(&edge)),
         at,
     };
-    let outcome = match edge.commands.ask(&command).await? {
+    let exchanged = edge.commands.ask(&command).await?;
+    if exchanged.is_err() {
+        edge.limits.note_bad_refresh(address);
+    }
+    let outcome = match exchanged {
         Ok(outcome) => outcome,
         Err(Refusal::UnknownSession | Refusal::UnknownUser) => return Err(refused()),
         Err(refusal) => return Err(refusal.into()),

@@ -169,3 +169,44 @@ async fn too_many_sign_ins_from_one_address_have_to_wait() {
     assert_eq!(refused.refusal(429), "too_many_requests");
     assert!(refused.headers["retry-after"].to_str().unwrap().parse::<u32>().unwrap() >= 1);
 }
+
+#[tokio::test]
+async fn refreshes_are_no_sign_ins() {
+    let mut config = config();
+    config.limits.sign_ins_per_minute_per_address = 2;
+    let app = App::start_with(config).await;
+    let mut ada = app.register("ada").await;
+    for _ in 0..5 {
+        ada = Person::from(refresh(&app, &ada.refresh_token).await.expect(200));
+    }
+    app.login("ada", PASSWORD).await.expect(200);
+}
+
+#[tokio::test]
+async fn one_session_refreshes_so_often_and_others_do_not_wait_for_it() {
+    let mut config = config();
+    config.limits.refreshes_per_minute_per_session = 2;
+    let app = App::start_with(config).await;
+    let (mut ada, bob) = (app.register("ada").await, app.register("bob").await);
+    for _ in 0..2 {
+        ada = Person::from(refresh(&app, &ada.refresh_token).await.expect(200));
+    }
+    assert_eq!(refresh(&app, &ada.refresh_token).await.refusal(429), "too_many_requests");
+    refresh(&app, &bob.refresh_token).await.expect(200);
+}
+
+#[tokio::test]
+async fn an_address_whose_refreshes_fail_too_often_has_to_wait() {
+    let mut config = config();
+    config.limits.sign_ins_per_minute_per_address = 3;
+    let app = App::start_with(config).await;
+    let ada = app.register("ada").await;
+    for number in 0..3 {
+        let unknown = format!("01980a8e-6c00-7000-8a3b-5d2f1c9e7a4{number}.{}", "A".repeat(43));
+        refresh(&app, &unknown).await.refusal(401);
+    }
+    let refused = refresh(&app, &ada.refresh_token).await;
+    assert_eq!(refused.refusal(429), "too_many_requests");
+    assert!(refused.headers.contains_key("retry-after"));
+    app.login("ada", PASSWORD).await.expect(200);
+}
