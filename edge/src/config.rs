@@ -100,7 +100,8 @@ pub struct LimitsConfig {
     pub requests_per_second_per_address: u32,
     /// Requests from one address at once.
     pub request_burst_per_address: u32,
-    /// Registrations and log-ins from one address, per minute; and, counted apart, refreshes that fail.
+    /// Registrations, log-ins and changes of a password from one address, per minute; and, counted apart, refreshes that
+    /// fail.
     pub sign_ins_per_minute_per_address: u32,
     /// Refreshes of one session, per minute.
     pub refreshes_per_minute_per_session: u32,

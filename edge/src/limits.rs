@@ -59,7 +59,7 @@ impl Limits {
         verdict.map_err(|until| self.refuse("your address asks more often than an address may", &until))
     }
 
-    /// Counts a registration or a log-in from an address.
+    /// Counts whatever has a password hashed: a registration, a log-in or a change of the password, from an address.
     pub(crate) fn check_sign_in(&self, address: IpAddr) -> Result<(), ApiError> {
         let verdict = self.sign_ins.check_key(&network(address));
         verdict.map_err(|until| self.refuse("your address signs in more often than an address may", &until))

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use crate::auth::Caller;
 use crate::cursor::Page;
-use crate::extract::{Json, OfUser, Query, UserParam};
+use crate::extract::{ClientAddress, Json, OfUser, Query, UserParam};
 use crate::resources::auth::{self, Client, Login, SessionTokens, SignUp, SignedIn};
 use crate::resources::users::{self, Search, User, UserChange};
 use crate::{ApiError, Edge};
@@ -187,10 +187,11 @@ struct AccountChange {
 async fn change(
     State(edge): State<Arc<Edge>>,
     OfUser { caller, user }: OfUser,
+    ClientAddress(address): ClientAddress,
     Json(AccountChange { username, name, profile_picture }): Json<AccountChange>,
 ) -> Result<Answer<User>, ApiError> {
     let change = UserChange { username, name, picture: profile_picture, ..UserChange::default() };
-    Ok(Answer(users::change_user(&edge, &caller, user, change).await?))
+    Ok(Answer(users::change_user(&edge, (&caller, address), user, change).await?))
 }
 
 /// Deletes a user: oneself, or as an operator anybody. Its messages stay and show a tombstone name.

@@ -1,5 +1,6 @@
 //! Users: who there is, and what one says of oneself.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json as Answer;
@@ -14,7 +15,7 @@ use utoipa_axum::routes;
 
 use crate::auth::Caller;
 use crate::cursor::{self, Page};
-use crate::extract::{Json, Limit, OfUser, Query, UserParam};
+use crate::extract::{ClientAddress, Json, Limit, OfUser, Query, UserParam};
 use crate::validate::{self, Faults};
 use crate::{ApiError, Edge};
 
@@ -208,9 +209,10 @@ pub(crate) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
 pub(crate) async fn update_me(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
+    ClientAddress(address): ClientAddress,
     Json(change): Json<UserChange>,
 ) -> Result<Answer<User>, ApiError> {
-    Ok(Answer(change_user(&edge, &caller, caller.user, change).await?))
+    Ok(Answer(change_user(&edge, (&caller, address), caller.user, change).await?))
 }
 
 /// Changes what a user says of itself: one's own, or as an operator anybody's, but for the password.
@@ -223,9 +225,10 @@ pub(crate) async fn update_me(
 pub(crate) async fn update(
     State(edge): State<Arc<Edge>>,
     OfUser { caller, user }: OfUser,
+    ClientAddress(address): ClientAddress,
     Json(change): Json<UserChange>,
 ) -> Result<Answer<User>, ApiError> {
-    Ok(Answer(change_user(&edge, &caller, user, change).await?))
+    Ok(Answer(change_user(&edge, (&caller, address), user, change).await?))
 }
 
 /// Passes the user itself, and operators. Whether the caller still is one is asked of the directory: what
@@ -240,7 +243,7 @@ async fn require_self_or_operator(edge: &Edge, caller: &Caller, user: UserId) ->
 /// Changes a user: oneself, or as an operator anybody, but for the password.
 pub(crate) async fn change_user(
     edge: &Edge,
-    caller: &Caller,
+    (caller, address): (&Caller, IpAddr),
     user: UserId,
     change: UserChange,
 ) -> Result<User, ApiError> {
@@ -249,7 +252,7 @@ pub(crate) async fn change_user(
     let (password_hash, verified) = match (change.password, change.current_password) {
         (Some(_), _) if caller.user != user => return Err(ApiError::forbidden("a password is its user's own")),
         (Some(password), Some(current)) => {
-            let (hash, verified) = replace_password(edge, caller, password, current).await?;
+            let (hash, verified) = replace_password(edge, (caller, address), password, current).await?;
             (Some(hash), Some(verified))
         }
         (Some(_), None) => return Err(ApiError::invalid("/current_password", "needed for a new password")),
@@ -286,10 +289,11 @@ fn check(change: &UserChange, name_characters: usize) -> Result<(), ApiError> {
 /// The hash of a new password, and of what the present one was verified by.
 async fn replace_password(
     edge: &Edge,
-    caller: &Caller,
+    (caller, address): (&Caller, IpAddr),
     password: String,
     current: String,
 ) -> Result<(String, SecretHash), ApiError> {
+    edge.limits.check_sign_in(address)?;
     let user = find(edge, caller.user).await?;
     let credentials = edge.directory.credentials(&user.username).await?;
     let known = credentials.filter(|found| found.user.id == caller.user).map(|found| found.password_hash);

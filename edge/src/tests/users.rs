@@ -110,3 +110,17 @@ async fn only_operators_grant_roles() {
     let nobody = "01980a8e-6c00-7000-8a3b-5d2f1c9e7a40";
     app.put(&ada, &format!("/v1/users/{nobody}/roles"), json!({"roles": []})).await.refusal(404);
 }
+
+#[tokio::test]
+async fn a_password_is_asked_for_as_rarely_by_a_change_as_by_a_log_in() {
+    let mut config = config();
+    config.limits.sign_ins_per_minute_per_address = 3;
+    let app = App::start_with(config).await;
+    let ada = app.register("ada").await;
+    let guess = json!({"password": "another horse", "current_password": "a guess"});
+    for _ in 0..2 {
+        app.patch(&ada, "/v1/users/me", guess.clone()).await.refusal(403);
+    }
+    assert_eq!(app.patch(&ada, "/v1/users/me", guess).await.refusal(429), "too_many_requests");
+    app.patch(&ada, "/v1/users/me", json!({"name": "Ada Lovelace"})).await.expect(200);
+}
