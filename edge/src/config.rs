@@ -103,6 +103,9 @@ pub struct LimitsConfig {
     /// Registrations, log-ins and changes of a password from one address, per minute; and, counted apart, refreshes that
     /// fail.
     pub sign_ins_per_minute_per_address: u32,
+    /// Wrong passwords for one user name or email address, per minute, from all addresses together; but for those that
+    /// its user signed in from, each of which is counted by itself.
+    pub wrong_passwords_per_minute_per_account: u32,
     /// Refreshes of one session, per minute.
     pub refreshes_per_minute_per_session: u32,
     /// How many proxies stand before the edge, each of which appends to `X-Forwarded-For`: the client's address
@@ -224,6 +227,7 @@ impl Default for LimitsConfig {
             requests_per_second_per_address: 100,
             request_burst_per_address: 500,
             sign_ins_per_minute_per_address: 30,
+            wrong_passwords_per_minute_per_account: 10,
             refreshes_per_minute_per_session: 30,
             trusted_proxies: 0,
             connections_per_user: 20,

@@ -2,6 +2,7 @@
 
 mod failures;
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -9,6 +10,8 @@ use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
 use tokio_util::sync::CancellationToken;
 use types::{SessionId, UserId};
 
@@ -20,6 +23,11 @@ use failures::Failures;
 /// takes to refill, so that the memory taken is bounded by the requests that one process can answer meanwhile.
 const TENDING: Duration = Duration::from_secs(5);
 
+/// Accounts with the networks that they were signed in from, at most.
+const FAMILIAR: u64 = 100_000;
+/// How long such a network is remembered after the last log-in or refresh from there.
+const FAMILIAR_FOR: Duration = Duration::from_secs(30 * 24 * 3_600);
+
 /// How much one user and one address may ask for. Refusals are 429 with the time to wait.
 pub(crate) struct Limits {
     users: DefaultKeyedRateLimiter<UserId>,
@@ -27,8 +35,17 @@ pub(crate) struct Limits {
     sign_ins: DefaultKeyedRateLimiter<IpAddr>,
     refreshes: DefaultKeyedRateLimiter<SessionId>,
     bad_refreshes: Failures<IpAddr>,
+    wrong_passwords: Failures<Guess>,
+    /// Accounts with the networks that they were signed in from.
+    familiar: Cache<u64, ()>,
+    /// Texts that somebody made up are kept by their hashes, so each takes the same little memory.
+    hasher: RandomState,
     clock: DefaultClock,
 }
+
+/// For whom a wrong password counts: an account, or an account and a network that it was signed in from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Guess(u64);
 
 impl Limits {
     pub(crate) fn new(config: &LimitsConfig) -> Self {
@@ -43,6 +60,13 @@ impl Limits {
             sign_ins: RateLimiter::keyed(per_minute(config.sign_ins_per_minute_per_address)),
             refreshes: RateLimiter::keyed(per_minute(config.refreshes_per_minute_per_session)),
             bad_refreshes: Failures::per_minute(at_least_one(config.sign_ins_per_minute_per_address)),
+            wrong_passwords: Failures::per_minute(at_least_one(config.wrong_passwords_per_minute_per_account)),
+            familiar: Cache::builder()
+                .max_capacity(FAMILIAR)
+                .time_to_live(FAMILIAR_FOR)
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
+            hasher: RandomState::new(),
             clock: DefaultClock::default(),
         }
     }
@@ -63,6 +87,37 @@ impl Limits {
     pub(crate) fn check_sign_in(&self, address: IpAddr) -> Result<(), ApiError> {
         let verdict = self.sign_ins.check_key(&network(address));
         verdict.map_err(|until| self.refuse("your address signs in more often than an address may", &until))
+    }
+
+    /// Passes a password for an account, by a user name or an email address whether there is one or not, unless too many
+    /// were wrong lately, from whatever address they came. Then nobody can tell whether the password is right, its owner
+    /// neither. So that a stranger cannot keep the owner out, wrong passwords from a network that the account was signed
+    /// in from count for that network alone.
+    pub(crate) fn check_password(&self, login: &str, address: IpAddr) -> Result<Guess, ApiError> {
+        let (account, here) = self.account(login, address);
+        let guess = Guess(if self.familiar.contains_key(&here) { here } else { account });
+        let verdict = self.wrong_passwords.check(&guess);
+        verdict.map_err(|wait| ApiError::too_many("too many passwords for this login were wrong", wait))?;
+        Ok(guess)
+    }
+
+    /// Counts a password that was wrong.
+    pub(crate) fn note_wrong_password(&self, guess: Guess) {
+        self.wrong_passwords.count(guess);
+    }
+
+    /// Takes note of where an account is signed in from.
+    pub(crate) fn note_signed_in(&self, user: &directory::User, address: IpAddr) {
+        for login in [&user.username, &user.email] {
+            let (_, here) = self.account(login, address);
+            self.familiar.insert(here, ());
+        }
+    }
+
+    /// What stands for an account, by one of the names that it is called at a log-in, and for it in one network.
+    fn account(&self, login: &str, address: IpAddr) -> (u64, u64) {
+        let login = login.to_lowercase();
+        (self.hasher.hash_one(&login), self.hasher.hash_one((&login, network(address))))
     }
 
     /// Counts a refresh of a session, from an address with few that failed. Those that succeed are no log-ins: behind one

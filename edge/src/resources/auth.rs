@@ -146,7 +146,7 @@ pub(crate) async fn sign_up(edge: &Edge, client: &Client, wanted: SignUp) -> Res
     let user = NewUser { id, username, name, email, password_hash, at };
     let outcome = edge.commands.execute(&Command::Register { user, session: Some(session) }).await?;
     let user = outcome.user.ok_or_else(ApiError::unavailable)?;
-    sign_in(edge, user, &token)
+    sign_in(edge, user, &token, client.address)
 }
 
 /// What a user signs in with.
@@ -177,6 +177,7 @@ pub(crate) async fn login(
 /// Signs a user in whose password is right.
 pub(crate) async fn log_in(edge: &Edge, client: &Client, login: Login) -> Result<SignedIn, ApiError> {
     edge.limits.check_sign_in(client.address)?;
+    let guess = edge.limits.check_password(&login.login, client.address)?;
     let is_possible = login.login.len() <= LOGIN_BYTES && validate::password(&login.password).is_ok();
     let found = if is_possible { edge.directory.credentials(&login.login).await? } else { None };
     let (user, hash) = found.map(|found| (found.user, found.password_hash)).unzip();
@@ -185,6 +186,7 @@ pub(crate) async fn log_in(edge: &Edge, client: &Client, login: Login) -> Result
     let password = if is_possible { login.password } else { String::new() };
     let is_right = edge.passwords.verify(password, hash).await?;
     let Some(user) = user.filter(|user| is_right && !user.deleted) else {
+        edge.limits.note_wrong_password(guess);
         return Err(wrong_credentials());
     };
 
@@ -195,7 +197,7 @@ pub(crate) async fn log_in(edge: &Edge, client: &Client, login: Login) -> Result
         Err(Refusal::PasswordChanged | Refusal::UnknownUser) => return Err(wrong_credentials()),
         done => done?,
     };
-    sign_in(edge, outcome.user.unwrap_or(user), &token)
+    sign_in(edge, outcome.user.unwrap_or(user), &token, client.address)
 }
 
 fn wrong_credentials() -> ApiError {
@@ -251,7 +253,7 @@ pub(crate) async fn refresh(
         (None, Some(session)) => users::find(&edge, session.user).await?,
         (None, None) => return Err(ApiError::unavailable()),
     };
-    Ok(Answer(sign_in(&edge, user, &next)?))
+    Ok(Answer(sign_in(&edge, user, &next, address)?))
 }
 
 /// Ends the session of this request.
@@ -274,7 +276,8 @@ fn refresh_life(edge: &Edge) -> Duration {
     Duration::from_secs(24 * 60 * 60 * u64::from(edge.config.auth.refresh_token_days.max(1)))
 }
 
-fn sign_in(edge: &Edge, user: directory::User, token: &RefreshToken) -> Result<SignedIn, ApiError> {
+fn sign_in(edge: &Edge, user: directory::User, token: &RefreshToken, address: IpAddr) -> Result<SignedIn, ApiError> {
+    edge.limits.note_signed_in(&user, address);
     let access_token = edge.tokens.issue(&user, token.session)?;
     let caller = edge.tokens.verify(&access_token)?;
     Ok(SignedIn {

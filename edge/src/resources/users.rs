@@ -295,11 +295,13 @@ async fn replace_password(
 ) -> Result<(String, SecretHash), ApiError> {
     edge.limits.check_sign_in(address)?;
     let user = find(edge, caller.user).await?;
+    let guess = edge.limits.check_password(&user.username, address)?;
     let credentials = edge.directory.credentials(&user.username).await?;
     let known = credentials.filter(|found| found.user.id == caller.user).map(|found| found.password_hash);
     let verified = known.as_deref().map(SecretHash::of);
     let is_right = edge.passwords.verify(current, known).await?;
     let Some(verified) = verified.filter(|_| is_right) else {
+        edge.limits.note_wrong_password(guess);
         return Err(ApiError::forbidden("the current password is wrong"));
     };
     Ok((edge.passwords.hash(password).await?, verified))
