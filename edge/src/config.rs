@@ -82,7 +82,7 @@ pub struct LimitsConfig {
     pub body_bytes: usize,
     /// The largest message on a WebSocket, in bytes.
     pub frame_bytes: usize,
-    /// How long a body may take to arrive, in seconds.
+    /// How long a body may take to arrive, in seconds; of a form with a file, what stands before it.
     pub body_seconds: u64,
     /// How long the head of a request may take to arrive, in seconds.
     pub head_seconds: u64,

@@ -228,7 +228,7 @@ async fn upload(
     };
     // Sending checks it too, but only once the whole file has been stored for nobody.
     edge.membership.require(caller.user, conversation).await?;
-    let (label, pieces) = attachments::file_of(request, name, edge.attachments.max_bytes()).await?;
+    let (label, pieces) = attachments::file_of(&edge, request, name).await?;
     let id = edge.attachments.upload(caller.user, label, pieces).await?.id;
     let new = NewMessage { attachment: Some(AttachmentRef { id }), ..NewMessage::default() };
     messages::post(&edge, &caller, conversation, new).await

@@ -3,6 +3,7 @@
 mod form;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json as Answer;
 use axum::body::{Body, HttpBody};
@@ -69,17 +70,18 @@ pub(crate) async fn upload(
     Query(Named { name }): Query<Named>,
     request: Request,
 ) -> Result<(StatusCode, Answer<Attachment>), ApiError> {
-    let (label, pieces) = file_of(request, name, edge.attachments.max_bytes()).await?;
+    let (label, pieces) = file_of(&edge, request, name).await?;
     let attachment = edge.attachments.upload(caller.user, label, pieces).await?;
     Ok((StatusCode::CREATED, Answer(described(&attachment))))
 }
 
 /// The file that a request carries, and what is said of it.
 pub(crate) async fn file_of(
+    edge: &Edge,
     request: Request,
     name: Option<String>,
-    max_bytes: u64,
 ) -> Result<(Label, futures_util::stream::BoxStream<'static, Result<Bytes, ApiError>>), ApiError> {
+    let max_bytes = edge.attachments.max_bytes();
     let content_type = request.headers().get(header::CONTENT_TYPE).map(|value| value.to_str().map(str::to_owned));
     let content_type = content_type.transpose().map_err(|_| ApiError::malformed("`Content-Type` is not ASCII"))?;
     let body = request.into_body();
@@ -89,7 +91,10 @@ pub(crate) async fn file_of(
         return Err(ApiError::file_too_large(max_bytes));
     }
     if let Some(boundary) = boundary {
-        let (label, pieces) = form::file(body, &boundary).await?;
+        // What stands before the file is as small as any other body. The file itself has limits of its own.
+        let limit = Duration::from_secs(edge.config.limits.body_seconds);
+        let found = tokio::time::timeout(limit, form::file(body, &boundary)).await;
+        let (label, pieces) = found.unwrap_or_else(|_| Err(ApiError::too_slow()))?;
         let name = name.or(label.name);
         return Ok((Label { name, ..label }, pieces.boxed()));
     }

@@ -1,13 +1,17 @@
-//! Attachments, as far as they need no network: what bounds uploads.
+//! Attachments, as far as they need no cluster: what bounds uploads.
 
 use std::io;
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Request, header};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
+use crate::server;
 use crate::tests::harness::{App, Person, Reply, config};
 
 fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
@@ -63,6 +67,40 @@ async fn an_upload_that_takes_too_long_is_ended() {
     let app = App::start_with(config).await;
     let ada = app.register("ada").await;
     assert_eq!(upload(&app, &ada, begun()).await.refusal(408), "too_slow");
+}
+
+/// What is answered, over a connection of its own, to a form whose file never begins.
+async fn answer_to_a_form(app: &App, person: &Person, path: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut connection = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: rookery\r\nauthorization: Bearer {}\r\ncontent-length: 1000\r\n\
+        content-type: multipart/form-data; boundary=x\r\n\r\n--x\r\ncontent-disposition: form-da",
+        person.token
+    );
+    connection.write_all(head.as_bytes()).await.unwrap();
+    let answered = async {
+        let mut answer = Vec::new();
+        // The rest of the body is never read, so the connection may end hard.
+        while !answer.ends_with(b"}") && connection.read_buf(&mut answer).await.is_ok_and(|read| read > 0) {}
+        String::from_utf8(answer).unwrap()
+    };
+    tokio::select! {
+        () = server::serve(app.router(), &app.edge, listener) => unreachable!("it is not told to end"),
+        answer = tokio::time::timeout(Duration::from_secs(60), answered) => answer.unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn a_form_whose_file_does_not_begin_in_time_is_ended() {
+    let mut config = config();
+    config.limits.body_seconds = 1;
+    let app = App::start_with(config).await;
+    let ada = app.register("ada").await;
+    for path in ["/v1/attachments".to_owned(), format!("/uploads?to={}", ada.id)] {
+        let answer = answer_to_a_form(&app, &ada, &path).await;
+        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("too_slow"), "{path}: {answer}");
+    }
 }
 
 #[tokio::test]

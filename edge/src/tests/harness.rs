@@ -161,6 +161,11 @@ impl App {
         Self { edge, router, ingested: tokio::sync::Mutex::default(), _data: data }
     }
 
+    /// What serves its requests.
+    pub(crate) fn router(&self) -> Router {
+        self.router.clone()
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
