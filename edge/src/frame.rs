@@ -54,6 +54,11 @@ impl Burst {
         self.marks.get(first).map_or_else(Bytes::new, |mark| self.bytes.slice(mark.start..))
     }
 
+    /// The `seq` of the first event, 0 when there is none.
+    pub(crate) fn first_seq(&self) -> u64 {
+        self.marks.first().map_or(0, |mark| mark.seq)
+    }
+
     /// The `seq` of the last event, 0 when there is none.
     pub(crate) fn last_seq(&self) -> u64 {
         self.marks.last().map_or(0, |mark| mark.seq)

@@ -32,6 +32,7 @@ use attendance::Attendance;
 pub(crate) use attendance::{MAX_WATCHED, Seen};
 use connection::Connection;
 use dispatch::Dispatcher;
+pub(crate) use dispatch::change_of_members;
 use outbox::{Ending, Join};
 use progress::Progress;
 pub(crate) use revocations::LOOK_EVERY;
@@ -216,7 +217,8 @@ impl Hub {
         self.beat.load(Ordering::Relaxed)
     }
 
-    /// A place that a client may resume from later: everything up to it has been handed to whoever listened.
+    /// Up to where everything has been handed to whoever listened. For one connection it may be held back there: see
+    /// [`Presence::place`].
     pub(crate) fn position(&self) -> Vector {
         self.progress.vector()
     }
@@ -319,8 +321,9 @@ impl Hub {
 
     /// Whether the user is in the group, asked of the directory itself.
     pub(crate) async fn is_member(&self, user: UserId, group: GroupId) -> Result<bool, ApiError> {
+        let version = self.membership.version();
         let is_member = self.directory.role(group, user).await?.is_some();
-        self.membership.set(group, user, is_member);
+        self.membership.learn(group, user, is_member, version);
         Ok(is_member)
     }
 
@@ -332,7 +335,7 @@ impl Hub {
             }
             return;
         }
-        connection.outbox.speak([]);
+        connection.outbox.stop_waiting();
         let silent = beat.saturating_sub(connection.heard());
         if connection.expires_at <= Timestamp::now() {
             connection.outbox.end(signed_out("the token has expired"));
@@ -353,6 +356,16 @@ impl Hub {
         let left = connection.expires_at.as_millis().saturating_sub(Timestamp::now().as_millis());
         let expiry = u64::try_from(left).unwrap_or_default().div_ceil(1_000 / BEATS_PER_SECOND);
         patience.saturating_sub(silent).min(expiry)
+    }
+}
+
+impl Presence {
+    /// A place that this client may resume from later: everything up to it was written to it, or is queued before
+    /// whatever is queued next. `None` while something is held back.
+    pub(crate) fn place(&self) -> Option<Vector> {
+        // First: what comes after it may be held back already.
+        let position = self.hub.position();
+        self.connection.outbox.holds_nothing_back().then_some(position)
     }
 }
 

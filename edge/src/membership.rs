@@ -160,6 +160,15 @@ impl Membership {
         self.known.insert((group, user), Known::now(is_member));
     }
 
+    /// Remembers what the directory was asked for beside [`Membership::is_member`], unless a notice has come since
+    /// [`Membership::version`] was `version`: it may tell of something newer than the answer.
+    pub(crate) fn learn(&self, group: GroupId, user: UserId, is_member: bool, version: u64) {
+        let notices = self.notices.lock();
+        if *notices == version {
+            self.known.insert((group, user), Known::now(is_member));
+        }
+    }
+
     /// Takes note that a group has ended.
     pub(crate) fn end(&self, group: GroupId) {
         let mut notices = self.notices.lock();
@@ -218,6 +227,18 @@ mod tests {
         tokio::time::advance(RETRY).await;
         assert!(!membership.find(one, says(false)).await.unwrap(), "it is back");
         assert!(!membership.find(other, says(false)).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_a_notice_has_overtaken_is_not_remembered() {
+        let (membership, _folder) = membership().await;
+        let (group, user) = member();
+        let version = membership.version();
+        membership.set(group, user, false);
+        membership.learn(group, user, true, version);
+        assert!(!membership.find((group, user), not_asked()).await.unwrap());
+        membership.learn(group, user, true, membership.version());
+        assert!(membership.find((group, user), not_asked()).await.unwrap());
     }
 
     #[tokio::test]

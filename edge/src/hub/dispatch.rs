@@ -193,7 +193,7 @@ impl Gathered {
 
 /// The change of a group's members that an event brings, if it brings one. The payload of most events is not
 /// parsed for this: what this program has encoded tells its kind at a fixed place.
-fn change_of_members(payload: &Bytes) -> Option<Body> {
+pub(crate) fn change_of_members(payload: &Bytes) -> Option<Body> {
     const ID: std::ops::Range<usize> = 0..7;
     const KIND: std::ops::Range<usize> = 43..53;
     let is_ours = payload.get(ID) == Some(br#"{"id":""#) && payload.get(KIND) == Some(br#"","kind":""#);

@@ -43,6 +43,8 @@ struct State {
     rare: Option<Box<Rare>>,
     /// Whether live events wait for the client to speak first: it may want to resume before them.
     is_early: bool,
+    /// Whether the client has said that it wants to, so that they wait until it is known what comes before them.
+    is_resuming: bool,
     /// Of a long-poll, which wants to know where something happens and not what: the conversations.
     heard: Option<BTreeSet<ConversationId>>,
 }
@@ -144,8 +146,8 @@ impl Outbox {
         if !state.count(burst.bytes.len(), self.limit_bytes) {
             return false;
         }
-        if state.is_early && state.waiting_bytes > self.limit_bytes / 2 {
-            // Too much happens to wait any longer.
+        if state.is_early && !state.is_resuming && state.waiting_bytes > self.limit_bytes / 2 {
+            // Too much happens to wait any longer. A client that resumes gets it in order or not at all.
             state.pass_early();
         }
         if state.is_early && state.gate(conversation).is_none() {
@@ -161,10 +163,24 @@ impl Outbox {
         self.state.lock().is_early = true;
     }
 
-    /// The client has spoken, or had its time to: live events wait no longer, except behind the gates of these
-    /// conversations, which it wants from an earlier place.
+    /// The client resumes: however long it takes to find out what it missed, live events wait for that.
+    pub(crate) fn resume(&self) {
+        self.state.lock().is_resuming = true;
+    }
+
+    /// The client had its time to speak: live events wait no longer, unless it resumes.
+    pub(crate) fn stop_waiting(&self) {
+        let mut state = self.state.lock();
+        if !state.is_resuming {
+            state.pass_early();
+        }
+    }
+
+    /// The client has spoken: live events wait no longer, except behind the gates of these conversations, which it
+    /// wants from an earlier place.
     pub(crate) fn speak(&self, gated: impl IntoIterator<Item = ConversationId>) {
         let mut state = self.state.lock();
+        state.is_resuming = false;
         for conversation in gated {
             state.close_gate(conversation, false);
         }
@@ -238,6 +254,11 @@ impl Outbox {
         let mut state = self.state.lock();
         if state.ending.is_some() {
             return;
+        }
+        if let Some(heard) = &mut state.heard {
+            // Whoever only hears where something happens looks into the group by itself.
+            heard.insert(join.group.into());
+            return state.wake();
         }
         let joins = &mut state.rare().joins;
         if let Some(known) = joins.iter_mut().find(|known| known.group == join.group) {

@@ -5,6 +5,8 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use types::{Body, Event};
 
+use crate::frame;
+
 /// A text frame's opcode in a first byte, with the mark of a last fragment.
 const TEXT: u8 = 0x81;
 
@@ -15,6 +17,16 @@ pub(super) enum Emission<'a> {
     Event(&'static str, &'a RawValue),
     /// The client is asked whether it is still there. The library does that itself.
     Probe,
+    /// The next client that asked for a place is told it now, behind what was queued before.
+    Place,
+}
+
+/// The payload of the frame that becomes [`Emission::Place`].
+const PLACE: &[u8] = br#"{"type":"place"}"#;
+
+/// The frame that becomes [`Emission::Place`]. No client sees it.
+pub(super) fn place() -> Bytes {
+    frame::text_frame(|json| json.extend_from_slice(PLACE))
 }
 
 /// The frames in a chunk of an outbox, which holds whole frames.
@@ -28,6 +40,9 @@ pub(super) fn emissions(chunk: &Bytes) -> impl Iterator<Item = Emission<'_>> {
     .filter_map(|(opcode, payload)| {
         if opcode != TEXT {
             return Some(Emission::Probe);
+        }
+        if payload == PLACE {
+            return Some(Emission::Place);
         }
         let json = serde_json::from_slice(payload).ok()?;
         Some(Emission::Event(name_of(payload), json))
@@ -100,7 +115,7 @@ mod tests {
     use types::{Content, ConversationId, Entry, EventId, GroupId, Position, Region, Timestamp, UserId};
 
     use super::*;
-    use crate::frame::{self, Burst};
+    use crate::frame::Burst;
 
     fn user() -> UserId {
         UserId::generate(Region::default())
@@ -128,6 +143,7 @@ mod tests {
         let name = |emission| match emission {
             Emission::Event(name, _) => name,
             Emission::Probe => "probe",
+            Emission::Place => "place",
         };
         emissions(chunk).map(name).collect()
     }
@@ -189,6 +205,13 @@ mod tests {
         let chunk = frame::read(conversation, 7);
         let Some(Emission::Event(_, json)) = emissions(&chunk).next() else { panic!("no event") };
         assert_eq!(json.get(), format!(r#"{{"type":"read","conversation":"{conversation}","seq":7}}"#));
+    }
+
+    #[test]
+    fn the_mark_of_a_place_is_no_event() {
+        let conversation = ConversationId::direct(user(), user());
+        let chunk = [frame::read(conversation, 7), place(), frame::read(conversation, 8)].concat();
+        assert_eq!(names(&chunk.into()), ["read", "place", "read"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use log::Appended;
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -18,9 +20,9 @@ use socketioxide::extract::{Event, SocketRef, TryData};
 use socketioxide::{SendError, SocketError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use types::{ConversationId, EventId, GroupId, Position, Timestamp, UserId};
+use types::{ConversationId, EventId, GroupId, Position, Timestamp, UserId, Vector};
 
-use super::emit::{Emission, emissions};
+use super::emit::{self, Emission, emissions};
 use super::handshake::{Admitted, Ticket};
 use super::reply::{PAUSE, Reply};
 use super::request::{Action, NewGroup};
@@ -52,6 +54,10 @@ struct Session {
     presence: Presence,
     /// The client, or the library, has ended the connection.
     gone: CancellationToken,
+    /// Whether older events are being sent.
+    is_replaying: AtomicBool,
+    /// Who asked for a place, and which: answered when what was queued before has been handed on.
+    places: Mutex<VecDeque<(Reply, Vector)>>,
 }
 
 /// Begins the session of a client that was let in.
@@ -75,7 +81,14 @@ pub(super) fn begin(edge: &Arc<Edge>, socket: &SocketRef) {
         on_disconnect.cancel();
         std::future::ready(())
     });
-    let session = Session { edge: Arc::clone(edge), socket: socket.clone(), presence, gone };
+    let session = Session {
+        edge: Arc::clone(edge),
+        socket: socket.clone(),
+        presence,
+        gone,
+        is_replaying: AtomicBool::new(from.is_some()),
+        places: Mutex::default(),
+    };
     drop(edge.live.tasks.spawn(Box::pin(session.run(from, requests))));
 }
 
@@ -122,10 +135,17 @@ impl Session {
     /// or, with `may_stop`, the connection ends.
     async fn hand_on(&self, chunks: &VecDeque<Bytes>, may_stop: bool) -> bool {
         for (number, emission) in chunks.iter().flat_map(emissions).enumerate() {
-            let Emission::Event(name, json) = emission else {
-                // The library asks clients itself, and ends the connections of those that do not answer.
-                self.presence.connection.hear(self.presence.hub.now());
-                continue;
+            let (name, json) = match emission {
+                Emission::Event(name, json) => (name, json),
+                Emission::Probe => {
+                    // The library asks clients itself, and ends the connections of those that do not answer.
+                    self.presence.connection.hear(self.presence.hub.now());
+                    continue;
+                }
+                Emission::Place => {
+                    self.tell_place().await;
+                    continue;
+                }
             };
             if !self.emit(name, json, may_stop).await {
                 return false;
@@ -136,6 +156,13 @@ impl Session {
             }
         }
         true
+    }
+
+    async fn tell_place(&self) {
+        let next = self.places.lock().pop_front();
+        if let Some((reply, place)) = next {
+            reply.send(Ok(json!({"position": place.to_string()}))).await;
+        }
     }
 
     async fn emit(&self, name: &str, json: &RawValue, may_stop: bool) -> bool {
@@ -184,19 +211,31 @@ impl Session {
     async fn follow(&self, from: Option<From>) {
         let (live, connection) = (&self.edge.live, &self.presence.connection);
         match from {
-            Some(from) => self.finish(rewind::resume(live.clone(), connection.clone(), None, from).await),
+            Some(from) => {
+                connection.outbox.resume();
+                self.finish(rewind::resume(live.clone(), connection.clone(), None, from).await);
+            }
             None => connection.outbox.speak([]),
         }
+        self.is_replaying.store(false, Ordering::Release);
         loop {
             // Whoever asks for a join wakes the task, through the outbox.
             let join = poll_fn(|_| self.next_join().map_or(Poll::Pending, Poll::Ready)).await;
             self.finish(rewind::join(live.clone(), connection.clone(), join).await);
+            self.is_replaying.store(false, Ordering::Release);
         }
     }
 
     fn next_join(&self) -> Option<Join> {
         let outbox = &self.presence.connection.outbox;
-        if outbox.has_joins() { outbox.next_join() } else { None }
+        if !outbox.has_joins() {
+            return None;
+        }
+        // First: once it is taken, the outbox no longer knows that the group is still to be joined.
+        self.is_replaying.store(true, Ordering::Release);
+        let join = outbox.next_join();
+        self.is_replaying.store(join.is_some(), Ordering::Release);
+        join
     }
 
     fn finish(&self, done: Done) {
@@ -250,11 +289,19 @@ impl Session {
             }
             Ok(Action::CreateGroup(new)) => reply.send(self.create_group(new).await).await,
             Ok(Action::JoinGroup(group)) => reply.send(self.join_group(group).await).await,
-            Ok(Action::Position) => {
-                reply.send(Ok(json!({"position": self.presence.hub.position().to_string()}))).await;
-            }
+            Ok(Action::Position) => self.queue_place(reply).await,
             Err(error) => reply.send(Err::<Value, _>(error)).await,
         }
+    }
+
+    /// Has the client told a place behind all that is queued now.
+    async fn queue_place(&self, reply: Reply) {
+        let place = if self.is_replaying.load(Ordering::Acquire) { None } else { self.presence.place() };
+        let Some(place) = place else {
+            return reply.send(Err::<Value, _>(ApiError::busy("older events are still being sent"))).await;
+        };
+        self.places.lock().push_back((reply, place));
+        self.presence.connection.outbox.push(emit::place());
     }
 
     async fn create_group(&self, new: NewGroup) -> Result<OfGroup, ApiError> {

@@ -117,14 +117,17 @@ pub(super) fn done(reference: Option<&str>) -> Bytes {
     })
 }
 
-/// The answer to a `ping` frame, with a place to resume from later.
-pub(super) fn pong(reference: Option<&str>, position: &Vector) -> Bytes {
+/// The answer to a `ping` frame, with a place to resume from later, if there is one now.
+pub(super) fn pong(reference: Option<&str>, position: Option<&Vector>) -> Bytes {
     frame::text_frame(|json| {
         json.extend_from_slice(br#"{"type":"pong""#);
         put_reference(json, reference);
-        json.extend_from_slice(br#","resume":""#);
-        json.extend_from_slice(position.to_string().as_bytes());
-        json.extend_from_slice(br#""}"#);
+        if let Some(position) = position {
+            json.extend_from_slice(br#","resume":""#);
+            json.extend_from_slice(position.to_string().as_bytes());
+            json.push(b'"');
+        }
+        json.push(b'}');
     })
 }
 

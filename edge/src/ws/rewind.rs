@@ -9,12 +9,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use log::Topic;
-use types::{ConversationId, Entry, GroupId, Position, Vector};
+use types::{Body, ConversationId, Entry, GroupId, Position, UserId, Vector};
 
 use super::job::Done;
 use super::reply::{self, Incomplete, Reason, Resumed};
 use super::request::From;
+use crate::ApiError;
 use crate::frame::Burst;
+use crate::hub::change_of_members;
 use crate::hub::connection::Connection;
 use crate::hub::outbox::Join;
 use crate::live::{Live, News};
@@ -58,6 +60,11 @@ pub(crate) async fn resume(
     if let Some(until) = until.filter(|_| complete) {
         position.seqs.iter_mut().zip(until.seqs).for_each(|(seq, until)| *seq = until.max(*seq));
     }
+    for (conversation, seq) in connection.outbox.held_back() {
+        if let Some(reached) = position.seqs.get_mut(live.shard_of(conversation)) {
+            *reached = seq.min(*reached);
+        }
+    }
     let position = position.to_string();
     Done::With(reply::resumed(&Resumed { reference, complete, position, incomplete }))
 }
@@ -66,7 +73,7 @@ pub(crate) async fn resume(
 pub(crate) async fn join(live: Arc<Live>, connection: Arc<Connection>, join: Join) -> Done {
     let Join { group, after_seq } = join;
     if is_in(&live, &connection, group) {
-        return settle(&live, &connection, group).await;
+        return settle(&live, &connection, group).await.map_or(Done::Adrift, |()| Done::Quietly);
     }
     let Some(after_seq) = after_seq else { return Done::Quietly };
     match admit(&live, &connection, group, after_seq).await {
@@ -75,30 +82,26 @@ pub(crate) async fn join(live: Arc<Live>, connection: Arc<Connection>, join: Joi
     }
 }
 
-/// Ends the doubt whether the user may see a group, if there is one.
-async fn settle(live: &Live, connection: &Connection, group: GroupId) -> Done {
+/// Ends the doubt whether the user may see a group, if there is one. An error when the directory cannot be asked.
+async fn settle(live: &Live, connection: &Connection, group: GroupId) -> Result<(), ApiError> {
     let conversation = ConversationId::Group(group);
     if !connection.outbox.is_in_doubt(conversation) {
-        return Done::Quietly;
+        return Ok(());
     }
-    match live.hub.is_member(connection.user, group).await {
-        Ok(true) => {
-            connection.outbox.release(conversation, 0, true);
-            return Done::Quietly;
-        }
-        Ok(false) => {}
-        Err(_) => return Done::Adrift,
+    if live.hub.is_member(connection.user, group).await? {
+        connection.outbox.release(conversation, 0, true);
+        return Ok(());
     }
     // The event of the removal is on its way and takes the connection out of the room, after what it may still see.
     let (attempts, pause) = FAREWELL;
     for _ in 0..attempts {
         if !connection.outbox.is_in_doubt(conversation) {
-            return Done::Quietly;
+            return Ok(());
         }
         tokio::time::sleep(pause).await;
     }
     live.hub.leave(group, connection);
-    Done::Quietly
+    Ok(())
 }
 
 /// What is to be replayed.
@@ -149,6 +152,9 @@ async fn rewind(
     after_seq: u64,
 ) -> Result<(), Stopped> {
     let stopped = |reason| Stopped { reason, after_seq };
+    if let ConversationId::Group(group) = conversation {
+        settle(live, connection, group).await.map_err(|_| stopped(Reason::Unavailable))?;
+    }
     match conversation {
         ConversationId::Group(group) if !is_in(live, connection, group) => {
             admit(live, connection, group, after_seq).await
@@ -214,7 +220,9 @@ async fn send_pages(
             return Err(Reason::Gone);
         }
         let is_last = entries.len() < PAGE;
-        for chunk in chunks(&entries, connection.outbox.step_bytes()) {
+        let farewell = entries.iter().position(|entry| is_removal(entry, connection.user));
+        let entries = &entries[..farewell.map_or(entries.len(), |index| index + 1)];
+        for chunk in chunks(entries, connection.outbox.step_bytes()) {
             // Nobody wakes this: the task that polls it does so after each write.
             poll_fn(|_| if connection.outbox.is_low() { Poll::Ready(()) } else { Poll::Pending }).await;
             let burst = Burst::of(chunk.iter());
@@ -224,11 +232,25 @@ async fn send_pages(
             }
             *after_seq = last_seq;
         }
-        if is_last {
+        if farewell.is_some() && !is_member_again(live, connection, conversation).await? {
+            return Err(Reason::NotFound);
+        }
+        if is_last && farewell.is_none() {
             return Ok(());
         }
     }
     Err(Reason::TooMany)
+}
+
+/// Whether the event ends this user's access. The log is read before the feed has told of it.
+fn is_removal(entry: &Entry, user: UserId) -> bool {
+    matches!(change_of_members(&entry.payload), Some(Body::MemberRemoved { user: removed }) if removed == user)
+}
+
+/// Whether a user who was once removed from a conversation is a member now.
+async fn is_member_again(live: &Live, connection: &Connection, conversation: ConversationId) -> Result<bool, Reason> {
+    let ConversationId::Group(group) = conversation else { return Ok(true) };
+    live.hub.is_member(connection.user, group).await.map_err(|_| Reason::Unavailable)
 }
 
 /// Cuts entries into runs of at most so many bytes, of one entry at least.

@@ -249,10 +249,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         let connection = &self.presence.connection;
         match request.action {
             Action::Ping => {
-                let pong = reply::pong(request.reference.as_deref(), &self.presence.hub.position());
-                self.send(pong);
+                let place = if self.rewind.is_none() { self.presence.place() } else { None };
+                self.send(reply::pong(request.reference.as_deref(), place.as_ref()));
             }
             Action::Resume(from) => {
+                connection.outbox.resume();
                 let resume = super::rewind::resume(self.live.clone(), connection.clone(), request.reference, from);
                 self.rewind = Some(Box::pin(resume));
             }

@@ -3,7 +3,7 @@
 
 use types::ConversationId;
 
-use super::{CHUNK_BYTES, Gate, Outbox};
+use super::{CHUNK_BYTES, Gate, Outbox, Rare};
 use crate::frame::Burst;
 
 impl Outbox {
@@ -16,6 +16,27 @@ impl Outbox {
     /// Gives false when they are held back already.
     pub(crate) fn doubt(&self, conversation: ConversationId) -> bool {
         self.state.lock().close_gate(conversation, true)
+    }
+
+    /// Whether nothing that was handed to the connection is held back: neither behind a gate, nor until the client
+    /// speaks or a group is joined.
+    pub(crate) fn holds_nothing_back(&self) -> bool {
+        let state = self.state.lock();
+        let is_closed = |gate: &Gate| matches!(gate, Gate::Closed { .. });
+        let has_rare = |rare: &Rare| !rare.joins.is_empty() || rare.gates.values().any(is_closed);
+        !state.is_early && !state.rare.as_deref().is_some_and(has_rare)
+    }
+
+    /// The conversations of which something is held back, and up to which `seq` nothing is.
+    pub(crate) fn held_back(&self) -> Vec<(ConversationId, u64)> {
+        let state = self.state.lock();
+        let Some(rare) = state.rare.as_deref() else { return Vec::new() };
+        let joins = rare.joins.iter().filter_map(|join| Some((join.group.into(), join.after_seq?)));
+        let gates = rare.gates.iter().filter_map(|(conversation, gate)| match gate {
+            Gate::Closed { held, .. } => Some((*conversation, held.first()?.first_seq().saturating_sub(1))),
+            Gate::Open(_) => None,
+        });
+        joins.chain(gates).collect()
     }
 
     /// Whether it is not known whether the user may still see the conversation.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use types::ConversationId;
 
-use super::world::{World, assert_chained, texts};
+use super::world::{PATIENCE, World, assert_chained, texts};
 
 fn items(answer: &Value) -> Vec<Value> {
     answer["items"].as_array().unwrap().clone()
@@ -99,4 +99,26 @@ async fn the_events_of_a_conversation_are_read_in_steps() {
     let position = json!({"epoch": world.edge.live.epoch(), "seq": after});
     assert_eq!(other, json!({"items": [], "complete": false, "position": position}));
     assert_eq!(world.get(&bob, &format!("/v1/conversations/{room}/events")).await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poll_that_waits_hears_that_its_user_was_added_to_a_group() {
+    let world = World::start().await;
+    let (ada, bob) = (world.person("ada").await, world.person("bob").await);
+    let room = world.group(&ada, &[]).await;
+    let begin = world.get(&bob, "/v1/events").await.1;
+    let path = format!("/v1/events?position={}&timeout=60", begin["position"].as_str().unwrap());
+    let adding = async {
+        while world.edge.live.hub.rooms.of_user(bob.id).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        world.add(room, &ada, &bob).await;
+    };
+    // Far less than it may wait.
+    let polling = tokio::time::timeout(PATIENCE, world.get(&bob, &path));
+    let (polled, ()) = tokio::join!(polling, adding);
+    let (status, answer) = polled.expect("the poll sleeps on");
+    let kinds: Vec<&str> =
+        answer["items"].as_array().unwrap().iter().map(|item| item["event"]["kind"].as_str().unwrap()).collect();
+    assert_eq!((status, kinds.last()), (200, Some(&"member_added")), "{answer}");
 }

@@ -193,3 +193,44 @@ async fn a_long_replay_is_paced_and_does_not_count_as_reading_slowly() {
     assert_eq!((end["complete"].clone(), texts(&frames).len()), (json!(true), 500));
     assert_chained(&frames);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_place_is_told_that_lies_behind_a_replay_that_is_not_over() {
+    let world = World::start().await;
+    let (ada, bob) = (world.person("ada").await, world.person("bob").await);
+    let room = world.group(&ada, &[&bob]).await;
+    // Somebody listens, so that the edge itself is ahead. While ingest stands still, a replay waits for it.
+    let mut listener = world.connect(&ada).await;
+    world.set_ingesting(false);
+    world.say(&ada, room, "missed").await;
+    listener.events_until(room, "missed").await;
+    let mut client = world.connect(&bob).await;
+    client.send(&json!({"type": "resume", "position": format!("{}.0", world.edge.live.epoch())})).await;
+    let early = client.ask(json!({"type": "ping"})).await;
+    assert_eq!(early, json!({"type": "pong", "ref": early["ref"]}), "what was missed has not come");
+    client.of_type("resumed").await;
+    let pong = client.ask(json!({"type": "ping"})).await;
+    assert!(pong["resume"].is_string(), "{pong}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn live_events_wait_for_a_replay_however_long_it_is_prepared() {
+    let world = World::start().await;
+    let (ada, bob) = (world.person("ada").await, world.person("bob").await);
+    let room = world.group(&ada, &[&bob]).await;
+    let place = world.connect(&bob).await.ask(json!({"type": "ping"})).await["resume"].clone();
+    // While ingest stands still, a replay waits for it as long as it may: for longer than a silent client has.
+    world.set_ingesting(false);
+    world.say(&ada, room, "missed").await;
+    let mut client = world.connect(&bob).await;
+    client.send(&json!({"type": "resume", "position": place})).await;
+    world.say(&ada, room, "live").await;
+    let (answer, mut frames) = resumed(&mut client).await;
+    assert_eq!(answer["complete"], json!(false), "it did not wait: {answer}");
+    if !texts(&frames).contains(&"live") {
+        frames.extend(client.events_until(room, "live").await);
+    }
+    frames.retain(|frame| frame["event"]["text"].is_string());
+    assert_eq!(texts(&frames), ["missed", "live"]);
+    assert_chained(&frames);
+}
