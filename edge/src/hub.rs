@@ -10,6 +10,7 @@ pub(crate) mod connection;
 mod dispatch;
 pub(crate) mod outbox;
 mod progress;
+mod rejoining;
 mod revocations;
 pub(crate) mod room;
 mod traced;
@@ -35,6 +36,7 @@ use dispatch::Dispatcher;
 pub(crate) use dispatch::change_of_members;
 use outbox::{Ending, Join};
 use progress::Progress;
+use rejoining::Interruption;
 pub(crate) use revocations::LOOK_EVERY;
 use revocations::Revocations;
 use room::{Entered, Rooms};
@@ -80,6 +82,7 @@ pub(crate) struct Hub {
     is_closed: AtomicBool,
     gauge: metrics::Gauge,
     attendance: Attendance,
+    interruption: Interruption,
 }
 
 /// What a [`Hub`] is made of.
@@ -120,8 +123,8 @@ pub(crate) struct Presence {
 }
 
 impl Hub {
-    /// Starts to listen, and three tasks that run until `shutdown`: the dispatcher, the timer, and one that looks for
-    /// sessions that have ended. It knows of those that ended before.
+    /// Starts to listen, and the tasks that run until `shutdown`: the dispatcher, the timer, and those that look for
+    /// what notices that were lost told. It knows of those that ended before.
     ///
     /// # Errors
     /// When the log cannot be listened to, or the directory does not tell which sessions have ended.
@@ -145,11 +148,13 @@ impl Hub {
             is_closed: AtomicBool::new(false),
             gauge: metrics::gauge!("edge_connections"),
             attendance: Attendance::new(log),
+            interruption: Interruption::default(),
         });
         // Asked once notices are listened to, so that no session ends unseen between the two.
         let revocations = Revocations::begin(hub.clone(), look_every).await.map_err(unavailable)?;
         tokio::spawn(revocations.run(shutdown.clone()));
         tokio::spawn(Dispatcher::new(hub.clone(), feed).run(shutdown.clone()));
+        tokio::spawn(rejoining::run(hub.clone(), shutdown.clone()));
         tokio::spawn(tick(hub.clone(), shutdown));
         Ok(hub)
     }
@@ -220,7 +225,8 @@ impl Hub {
     /// Up to where everything has been handed to whoever listened. For one connection it may be held back there: see
     /// [`Presence::place`].
     pub(crate) fn position(&self) -> Vector {
-        self.progress.vector()
+        let reached = self.progress.vector();
+        self.interruption.since().unwrap_or(reached)
     }
 
     /// Sees to it that a connection that ends is cut when it takes too long.
@@ -256,6 +262,13 @@ impl Hub {
         for connection in self.rooms.all() {
             connection.outbox.end(come_back("the stream was interrupted", false));
         }
+    }
+
+    /// Notices may have been lost: of memberships, and of sessions that ended.
+    fn interrupted(&self) {
+        self.interruption.begin(self.progress.vector());
+        self.membership.clear();
+        self.look_again.notify_one();
     }
 
     /// The user has access to the group after `after_seq`, as far as is known.

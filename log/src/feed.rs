@@ -25,6 +25,8 @@ pub enum Delivery {
         /// What was sent.
         notice: Bytes,
     },
+    /// Notices that were sent before this point may have been lost; events were not.
+    Interrupted,
     /// Something before this point was lost and cannot be made good: whoever listens must start anew from
     /// what it has seen.
     Lost,
@@ -35,7 +37,8 @@ pub enum Delivery {
 /// Of every topic it delivers each event that is stored after `subscribe` has returned, once, in order of
 /// `seq` within a shard; a gap on the way is refilled from the log before anything later is delivered. Where
 /// that is impossible it delivers [`Delivery::Lost`] and goes on. It holds a bounded amount of memory however
-/// slowly it is read. Dropping it ends all its subscriptions.
+/// slowly it is read. Of notices it may miss some, which it says by [`Delivery::Interrupted`]. Dropping it ends all its
+/// subscriptions.
 #[derive(Debug)]
 pub struct Feed {
     source: Source,

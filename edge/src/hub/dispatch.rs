@@ -88,6 +88,11 @@ impl Dispatcher {
             match delivery {
                 Delivery::Event { topic, entry } => self.event(topic, entry),
                 Delivery::Notice { topic, notice } => self.notice(topic, &notice),
+                Delivery::Interrupted => {
+                    self.flush();
+                    self.reach();
+                    self.hub.interrupted();
+                }
                 Delivery::Lost => {
                     self.flush();
                     self.hub.start_anew();
@@ -99,10 +104,15 @@ impl Dispatcher {
             }
         }
         self.flush();
+        self.reach();
+        batch.shrink_to(BATCH);
+    }
+
+    /// Everything that was seen has been handed out.
+    fn reach(&self) {
         for (shard, seq) in self.seen.iter().enumerate() {
             self.hub.progress.reach(shard, *seq);
         }
-        batch.shrink_to(BATCH);
     }
 
     fn event(&mut self, topic: Topic, entry: Entry) {

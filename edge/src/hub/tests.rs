@@ -193,3 +193,25 @@ async fn a_session_that_ended_before_the_edge_began_is_refused_from_the_start() 
     let hub = start(&data, log, other.directory.clone(), Duration::MAX).await;
     assert_eq!(hub.tokens.verify(&token).unwrap_err().code(), "unauthenticated");
 }
+
+#[tokio::test]
+async fn a_membership_whose_notice_was_lost_is_joined_from_before_the_interruption() {
+    let data = tempfile::tempdir().unwrap();
+    let (hub, _log) = hub_that_looks(&data, Duration::MAX).await;
+    let (ada, token) = signed_in(&hub).await;
+    let presence = hub.join(&ada, Listening::ForFrames).await.unwrap();
+    let group = GroupId::generate(Region::default());
+    let (owner, at) = (ada.user, Timestamp::now());
+    hub.progress.reach(0, 5);
+    let create = Command::CreateGroup { group, name: "Tea".into(), owner, members: Vec::new(), at };
+    hub.directory.execute(&create).await.unwrap().unwrap();
+    end_untold(&hub, &ada).await;
+    hub.interrupted();
+    hub.progress.reach(0, 9);
+    assert_eq!(hub.position().seqs, [5], "what lies behind may be missing");
+    while !presence.connection.outbox.has_joins() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(presence.connection.outbox.next_join(), Some(Join { group, after_seq: Some(5) }));
+    until_refused(&hub, &token).await;
+}

@@ -86,6 +86,6 @@ fn bytes(delivery: &Delivery) -> usize {
     match delivery {
         Delivery::Event { entry, .. } => entry.payload.len(),
         Delivery::Notice { notice, .. } => notice.len(),
-        Delivery::Lost => 0,
+        Delivery::Interrupted | Delivery::Lost => 0,
     }
 }

@@ -64,6 +64,8 @@ pub(super) struct Pump {
     stood_still: bool,
     rounds: Vec<Round>,
     next_round: u64,
+    /// Whether there was a connection before.
+    was_connected: bool,
     out: BytesMut,
     batch: Vec<Delivery>,
 }
@@ -95,6 +97,7 @@ impl Pump {
             stood_still: false,
             rounds: Vec::new(),
             next_round: 0,
+            was_connected: false,
             out: BytesMut::new(),
             batch: Vec::new(),
         })
@@ -180,6 +183,9 @@ impl Pump {
                 Op::Ping => wire::pong(&mut self.out),
                 _ => {}
             }
+        }
+        if std::mem::replace(&mut self.was_connected, true) {
+            self.batch.push(Delivery::Interrupted);
         }
         self.outlet.push(&mut self.batch);
         self.catch_up().await
