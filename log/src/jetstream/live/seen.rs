@@ -90,6 +90,24 @@ impl Topics {
         self.known.get(&topic).map_or(0, |heard| heard.last.of(conversation))
     }
 
+    /// Notes that nothing up to `seq` will be delivered of these conversations.
+    #[expect(clippy::iter_over_hash_type, reason = "each is changed by itself")]
+    pub(super) fn pass_over(&mut self, seq: u64, is_concerned: impl Fn(ConversationId) -> bool) {
+        for (topic, heard) in &mut self.known {
+            match (topic, &mut heard.last) {
+                (Topic::Group(group), Last::One(last)) if is_concerned((*group).into()) => *last = seq.max(*last),
+                (_, Last::One(_)) => {}
+                (_, Last::Each(each)) => {
+                    for (conversation, last) in each {
+                        if is_concerned(*conversation) {
+                            *last = seq.max(*last);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     /// Notes that an event was delivered.
     pub(super) fn delivered(&mut self, topic: Topic, conversation: ConversationId, seq: u64) {
         let Some(heard) = self.known.get_mut(&topic) else { return };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use servers::{Home, Nats, NatsCluster, NatsOptions};
 use tempfile::TempDir;
 use tokio::io::copy_bidirectional;
@@ -263,6 +264,40 @@ async fn what_was_appended_while_a_feed_was_cut_off_comes_when_it_is_back_though
         }
         assert_eq!(by_conversation(delivered), std::mem::take(&mut stored));
         relay.cut().await;
+    }
+    there.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_feed_that_missed_too_much_says_so_once_and_goes_on_with_what_comes() {
+    let made = Made::shared(1);
+    let there = made.open().await;
+    let mut relay = Relay::to(&made.options.servers[0]).await;
+    let options = Options { servers: vec![relay.url()], ..made.options.clone() };
+    let here = crate::jetstream::open(options).await.unwrap();
+    let mut feed = here.feed().await.unwrap();
+    let [one, other] = [group(), group()];
+    for group in [one, other] {
+        feed.topics().subscribe(Topic::Group(group)).await.unwrap();
+        append(&*there, event(group)).await;
+        assert!(matches!(*next_batch(&mut feed, 1).await, [Delivery::Event { .. }]));
+    }
+    relay.cut().await;
+    for _ in 0..11 {
+        join_all((0..1_000).map(|_| append(&*there, event(one)))).await;
+    }
+    relay.join().await;
+    let mut said = next_batch(&mut feed, 10).await;
+    while said.len() < 2 {
+        said.extend(next_batch(&mut feed, 10).await);
+    }
+    assert!(matches!(*said, [Delivery::Interrupted, Delivery::Lost]), "{said:?}");
+    // Whoever began anew behind what was lost gets neither that nor another loss.
+    let next = [append(&*there, event(other)).await, append(&*there, event(one)).await];
+    for appended in next {
+        let delivered = next_batch(&mut feed, 1).await;
+        let [Delivery::Event { entry, .. }] = &*delivered else { panic!("{delivered:?}") };
+        assert_eq!(entry.position, appended.position);
     }
     there.close().await;
 }

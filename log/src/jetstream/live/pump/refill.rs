@@ -12,7 +12,7 @@ use crate::jetstream::reading::BATCH;
 use crate::{Delivery, Result, Topic};
 
 /// Events of one shard that are read back at most; more are lost to this feed.
-const STRETCH: u64 = 50_000;
+const STRETCH: u64 = if cfg!(test) { 10_000 } else { 50_000 };
 /// Events of one conversation that are read back at most.
 const GAP: usize = 4 * BATCH;
 /// How long it is tried to read a gap.
@@ -112,5 +112,8 @@ impl Pump {
         self.batch.push(Delivery::Lost);
         self.outlet.push(&mut self.batch);
         self.floors[usize::from(shard)] = end;
+        // Else the next event of a conversation would bring back all that it lacks, to readers who began anew behind it.
+        let names = &self.reading.names;
+        self.topics.pass_over(end, |conversation| names.shard_of(conversation) == shard);
     }
 }
