@@ -63,6 +63,10 @@ pub enum Error {
     /// The sender's stream broke off or was longer than allowed. Nothing was stored.
     #[error("the upload was not taken: {0}")]
     Refused(String),
+    /// It is not as this program needs it: there is no such bucket. Only [`open`] and [`migrate`] say so, and waiting does
+    /// not help.
+    #[error("the blob store is not as it must be: {0}")]
+    Unfit(String),
 }
 
 /// Shorthand for this crate's results.
@@ -115,7 +119,7 @@ pub trait Blobs: Send + Sync + 'static {
 /// `data_dir`.
 ///
 /// # Errors
-/// When the disk refuses, the server does not answer, or the bucket is not there.
+/// When the disk refuses, or the server does not answer; [`Error::Unfit`] when the bucket is not there.
 pub async fn open(config: &Config, data_dir: &Path) -> Result<Arc<dyn Blobs>> {
     match config {
         Config::Folder { path } => folder::open(data_dir.join(path)).await,

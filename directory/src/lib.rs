@@ -71,6 +71,10 @@ pub enum Error {
     /// What is stored cannot be understood. An operator must look.
     #[error("the directory is damaged: {0}")]
     Damaged(String),
+    /// It is not as this program needs it: not migrated, or set up otherwise. Only [`open`] and [`migrate`] say so, and
+    /// waiting does not help.
+    #[error("the directory is not as it must be: {0}")]
+    Unfit(String),
 }
 
 /// Shorthand for this crate's results.
@@ -166,7 +170,8 @@ pub trait Directory: Send + Sync + 'static {
 /// previous version run on while a cluster is upgraded.
 ///
 /// # Errors
-/// When the disk refuses, the server does not answer, or the schema is not one that this program can work on.
+/// When the disk refuses, or the server does not answer; [`Error::Unfit`] when the schema is older than this program's,
+/// or the server would lose what it has acknowledged.
 pub async fn open(config: &Config, data_dir: &Path) -> Result<Arc<dyn Directory>> {
     let directory = match config {
         Config::Sqlite { path } => sql::Sql::Sqlite(sqlite::open(&data_dir.join(path)).await?),

@@ -77,7 +77,7 @@ pub(crate) async fn migrate(url: &Secret) -> Result<()> {
 fn parse(url: &Secret) -> Result<PgConnectOptions> {
     // The error's own text may quote the password.
     let options = PgConnectOptions::from_str(url.expose());
-    let options = options.map_err(|_| Error::Unavailable("its address is none that Postgres understands".into()))?;
+    let options = options.map_err(|_| Error::Unfit("its address is none that Postgres understands".into()))?;
     Ok(options.application_name("rookery").disable_statement_logging())
 }
 
@@ -99,7 +99,7 @@ async fn require_schema(primary: &PgPool) -> Result<()> {
     if applied >= needed {
         return Ok(());
     }
-    Err(Error::Unavailable(format!(
+    Err(Error::Unfit(format!(
         "its schema is at step {applied} and this program needs step {needed}: run `rookery migrate`"
     )))
 }
@@ -112,7 +112,7 @@ async fn require_durable(primary: &PgPool) -> Result<()> {
     if setting != "off" {
         return Ok(());
     }
-    Err(Error::Unavailable("`synchronous_commit` is off there, so what was acknowledged could be lost".into()))
+    Err(Error::Unfit("`synchronous_commit` is off there, so what was acknowledged could be lost".into()))
 }
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE";

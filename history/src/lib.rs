@@ -91,6 +91,10 @@ pub enum Error {
     /// What is stored cannot be understood. An operator must look.
     #[error("history is damaged: {0}")]
     Damaged(String),
+    /// It is not as this program needs it: not migrated, or named in a way that cannot be. Only [`open`] and [`migrate`]
+    /// say so, and waiting does not help.
+    #[error("history is not as it must be: {0}")]
+    Unfit(String),
 }
 
 /// Shorthand for this crate's results.
@@ -200,8 +204,8 @@ pub trait History: Send + Sync + 'static {
 /// [`migrate`]. Relative paths are below `data_dir`.
 ///
 /// # Errors
-/// When another process has it open, the disk refuses, the server does not answer, or its schema is older than
-/// this program's. A newer one is taken: schemas change so that the program before still works.
+/// When another process has it open, the disk refuses, or the server does not answer; [`Error::Unfit`] when its schema
+/// is older than this program's. A newer one is taken: schemas change so that the program before still works.
 pub async fn open(config: &Config, data_dir: &Path) -> Result<Arc<dyn History>> {
     match config {
         Config::Embedded { path } => Ok(embedded::open(data_dir.join(path)).await?),

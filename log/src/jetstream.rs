@@ -135,6 +135,8 @@ impl JetStream {
         let context = async_nats::jetstream::new(connection.client.clone());
         let epoch = streams::check(&context, &names).await?;
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+        // What was begun ends, when a later step fails: who opens may try again and again.
+        let unless_open = (stop.clone().drop_guard(), end.clone().drop_guard());
         let mailbox = Mailbox::open(&connection.client, end.clone()).await?;
         let reading =
             Arc::new(Reading::new(connection.client.clone(), Arc::clone(&names), epoch, mailbox, options.replicas));
@@ -149,6 +151,7 @@ impl JetStream {
         let layout = Layout { region: options.region, shards: options.shards, epoch };
         tracing::info!(name = options.name, epoch = %epoch, shards = options.shards, "log is open");
         let (duplicate_window, retention) = (options.duplicate_window, options.retention);
+        let (_, _) = (unless_open.0.disarm(), unless_open.1.disarm());
         Ok(Self {
             layout,
             duplicate_window,

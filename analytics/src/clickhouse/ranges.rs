@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use async_nats::ConnectOptions;
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, KeyValueError};
 use async_nats::jetstream::kv;
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, StorageType};
 use async_nats::jetstream::{self, Context};
@@ -95,8 +97,10 @@ impl Notes {
     pub(super) async fn open(config: &Ranges) -> Result<Self> {
         let bucket = connect(config).await?.get_key_value(&config.name).await;
         let bucket = bucket.map_err(|error| {
-            let error = unavailable(error);
-            Error::Unavailable(format!("{error} (`rookery migrate` makes the bucket {})", config.name))
+            if is_missing(&error) {
+                return Error::Damaged(format!("there is no bucket {}: run `rookery migrate`", config.name));
+            }
+            unavailable(error)
         })?;
         Ok(Self { bucket })
     }
@@ -150,6 +154,13 @@ impl Notes {
         }
         Ok((present.note == note).then_some(present))
     }
+}
+
+/// Whether the server says that there is no such bucket.
+fn is_missing(error: &KeyValueError) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<GetStreamError>());
+    matches!(cause.map(GetStreamError::kind), Some(GetStreamErrorKind::JetStream(error))
+        if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
 fn key(shard: u16) -> String {

@@ -25,7 +25,7 @@ pub(super) async fn require(client: &Client, bucket: &str) -> Result<()> {
     match client.head_bucket().bucket(bucket).send().await {
         Ok(_) => Ok(()),
         Err(error) if is_missing(&error) => {
-            Err(Error::Unavailable(format!("there is no bucket {bucket}: `rookery migrate` makes it")))
+            Err(Error::Unfit(format!("there is no bucket {bucket}: `rookery migrate` makes it")))
         }
         Err(error) => Err(unavailable("head bucket", &error)),
     }

@@ -124,6 +124,12 @@ async fn links_lead_to_where_clients_reach_the_server() {
     place.remove().await;
 }
 
+#[tokio::test]
+async fn a_bucket_that_was_never_made_is_told_from_a_server_that_is_away() {
+    let error = open(&Place::named().config).await.map(drop).unwrap_err();
+    assert!(matches!(&error, Error::Unfit(why) if why.contains("rookery migrate")), "{error}");
+}
+
 async fn assert_unavailable_within(seconds: u64, endpoint: String) {
     let mut config = Place::named().config;
     let Config::S3 { endpoint: present, .. } = &mut config else { unreachable!("it is a bucket") };

@@ -93,7 +93,7 @@ crate::contract::on!(super::fresh);
 #[tokio::test]
 async fn a_schema_is_migrated_once_though_two_do_so_at_once() {
     let database = Database::empty_on(&servers::endpoints().postgres).await;
-    let Err(Error::Unavailable(reason)) = database.try_open().await else { panic!("it was opened") };
+    let Err(Error::Unfit(reason)) = database.try_open().await else { panic!("it was opened") };
     assert!(reason.contains("run `rookery migrate`"), "{reason}");
     let (config, folder) = (database.config(), std::path::Path::new("/nowhere"));
     let (one, other) = tokio::join!(crate::migrate(&config, folder), crate::migrate(&config, folder));
@@ -118,12 +118,23 @@ async fn a_newer_schema_is_worked_on_and_never_taken_back() {
     assert!(reason.contains("9000") && reason.contains("newer program"), "{reason}");
 }
 
+const FORGETFUL: &str = "
+    DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$";
+
+#[tokio::test]
+async fn a_server_that_would_lose_what_it_acknowledged_is_refused() {
+    let (_, database) = fresh().await;
+    sqlx::query(FORGETFUL).execute(&mut database.connect().await).await.unwrap();
+    let Err(Error::Unfit(reason)) = database.try_open().await else { panic!("it was opened") };
+    assert!(reason.contains("synchronous_commit"), "{reason}");
+}
+
 #[tokio::test]
 async fn nobody_sees_the_password_of_the_address() {
     for url in ["postgres://rook:sesame@127.0.0.1:1/rookery", "rook:sesame@host", "postgres://rook:sesame@host:x/"] {
         let config = Config::Postgres { url: url.to_owned().into(), replica_url: None, max_connections: 1 };
         let opened = crate::open(&config, std::path::Path::new("/nowhere")).await;
-        let Err(Error::Unavailable(reason)) = opened else { panic!("it was opened") };
+        let Err(Error::Unavailable(reason) | Error::Unfit(reason)) = opened else { panic!("it was opened") };
         assert!(!reason.contains("sesame"), "{reason}");
         assert!(!format!("{config:?}").contains("sesame"));
     }

@@ -41,7 +41,7 @@ pub(super) async fn check(connection: &Connection, server: &CqlServer) -> Result
         version if version < VERSION => {
             let keyspace = &server.keyspace;
             let why = format!("the schema in keyspace {keyspace} has version {version}, and {VERSION} is needed");
-            Err(Error::Unavailable(format!("{why}: run `rookery migrate`")))
+            Err(Error::Unfit(format!("{why}: run `rookery migrate`")))
         }
         _ => Ok(()),
     }
@@ -224,7 +224,7 @@ fn create_keyspace(server: &CqlServer) -> Result<String> {
     let keyspace = &server.keyspace;
     let is_plain = |name: &str| name.chars().all(|char| char.is_ascii_alphanumeric() || "_-".contains(char));
     if !server.replication.keys().all(|name| is_plain(name)) || !is_plain(keyspace) || keyspace.contains('-') {
-        return Err(Error::Unavailable("the keyspace or its replication is named with odd characters".into()));
+        return Err(Error::Unfit("the keyspace or its replication is named with odd characters".into()));
     }
     let options: String = server.replication.iter().map(|(name, copies)| format!(", '{name}': {copies}")).collect();
     Ok(format!(

@@ -149,7 +149,7 @@ async fn remove_and_open(server: &CqlServer, cql: Option<(&Connection, &str)>) {
     }
     for _ in 0..2 {
         let refused = open_at(server).await.err().unwrap();
-        assert!(matches!(&refused, Error::Unavailable(why) if why.contains("rookery migrate")), "{refused}");
+        assert!(matches!(&refused, Error::Unfit(why) if why.contains("rookery migrate")), "{refused}");
     }
 }
 
@@ -170,7 +170,7 @@ async fn a_name_that_could_end_a_statement_is_refused() {
     for (keyspace, replication) in [("a\"; DROP", "replication_factor"), ("plain", "eu'}; DROP")] {
         let replication = BTreeMap::from([(replication.to_owned(), 1)]);
         let server = CqlServer { keyspace: keyspace.into(), replication, ..server() };
-        assert!(matches!(migrate(&server).await, Err(Error::Unavailable(why)) if why.contains("odd characters")));
+        assert!(matches!(migrate(&server).await, Err(Error::Unfit(why)) if why.contains("odd characters")));
     }
 }
 

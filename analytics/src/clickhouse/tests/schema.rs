@@ -51,6 +51,18 @@ async fn a_lock_whose_holder_died_is_taken_over() {
 }
 
 #[tokio::test]
+async fn notes_that_were_never_made_are_told_from_a_server_that_is_away() {
+    let scene = Scene::new().await;
+    let Config::Clickhouse { ranges, .. } = &scene.config else { unreachable!() };
+    let nats = async_nats::connect(&ranges.servers[..]).await.unwrap();
+    async_nats::jetstream::new(nats).delete_key_value(&ranges.name).await.unwrap();
+    let error = open(&scene.config).await.err().expect("an error");
+    assert!(matches!(&error, Error::Damaged(why) if why.contains("rookery migrate")), "{error}");
+    migrate(&scene.config).await.unwrap();
+    scene.end().await;
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_is_unavailable() {
     let config = config_at("http://127.0.0.1:9", &new_name());
     let error = open(&config).await.err().expect("an error");
