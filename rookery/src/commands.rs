@@ -18,7 +18,7 @@ const SETTLED_AFTER: Duration = Duration::from_secs(60);
 /// `rookery config`: prints the effective configuration as TOML, without secrets.
 #[expect(clippy::print_stdout, reason = "printing is what this command is for")]
 pub fn print_config(config: &Config) {
-    print!("{}", config.without_secrets().to_toml());
+    print!("{}", config.to_toml());
 }
 
 /// `rookery migrate`: brings every store to the present schema.

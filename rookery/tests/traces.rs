@@ -25,7 +25,7 @@ const TEXT: &str = "the quick brown rook";
 
 /// The program, whose traces go to this endpoint.
 async fn start(folder: &TempDir, endpoint: &str, sample_ratio: f64) -> Process {
-    let headers = [("x-key".to_owned(), "for the collector".to_owned())].into();
+    let headers = [("x-key".to_owned(), "for the collector".into())].into();
     let otlp = Otlp { endpoint: endpoint.to_owned(), sample_ratio, headers };
     Process::start_with(PROGRAM, &folder.path().join("data"), |config| config.telemetry.otlp = Some(otlp)).await
 }

@@ -114,13 +114,17 @@ impl Process {
     }
 }
 
-/// The configuration as TOML, with what proves who we are to the blob store.
+/// The configuration as TOML, with what proves who we are to the blob store and the collector.
 fn with_secrets(config: &Config) -> String {
     let mut table: toml::Table = config.to_toml().parse().expect("it is TOML");
     if let blobs::Config::S3 { secret_access_key, .. } = &config.blobs
         && let Some(blobs) = table.get_mut("blobs").and_then(toml::Value::as_table_mut)
     {
         blobs.insert("secret_access_key".into(), secret_access_key.expose().into());
+    }
+    if let Some(otlp) = &config.telemetry.otlp {
+        let headers = otlp.headers.iter().map(|(name, value)| (name.clone(), value.expose().into()));
+        table["telemetry"]["otlp"]["headers"] = toml::Table::from_iter(headers).into();
     }
     table.to_string()
 }

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A secret text. It is read like any other text; written or printed it is `***`.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 /// What is shown instead of a secret.
@@ -49,6 +49,50 @@ impl Serialize for Secret {
     }
 }
 
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Text)
+    }
+}
+
+/// Takes a text, and does not quote what is none: it may be a password of digits whose quotes were forgotten.
+struct Text;
+
+/// What is said of it.
+const NO_TEXT: &str = "a secret is no text: put it in quotes";
+
+impl Visitor<'_> for Text {
+    type Value = Secret;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Secret, E> {
+        Ok(Secret::new(text))
+    }
+
+    fn visit_string<E: Error>(self, text: String) -> Result<Secret, E> {
+        Ok(Secret(text))
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Secret, E> {
+        Err(E::custom(NO_TEXT))
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Secret, E> {
+        Err(E::custom(NO_TEXT))
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Secret, E> {
+        Err(E::custom(NO_TEXT))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Secret, E> {
+        Err(E::custom(NO_TEXT))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,5 +103,13 @@ mod tests {
         assert_eq!(secret.expose(), "tell nobody");
         assert_eq!(serde_json::to_string(&secret).unwrap(), "\"***\"");
         assert_eq!(format!("{secret:?}"), "***");
+    }
+
+    #[test]
+    fn a_secret_without_quotes_is_not_quoted_either() {
+        for digits in ["12345678", "-12345678", "1234.5678", "true"] {
+            let said = serde_json::from_str::<Secret>(digits).unwrap_err().to_string();
+            assert!(said.contains("put it in quotes") && !said.contains(digits), "{said}");
+        }
     }
 }

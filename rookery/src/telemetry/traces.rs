@@ -17,6 +17,7 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, SpanData, SpanExporter,
 };
 use serde::{Deserialize, Serialize};
+use types::Secret;
 
 /// Spans that wait to be sent, at most; further ones are let go.
 const QUEUE_SPANS: usize = 8_192;
@@ -43,7 +44,7 @@ pub struct Otlp {
     pub sample_ratio: f64,
     /// Headers of every request to the collector. They may be secrets: `rookery config` does not show their values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, Secret>,
 }
 
 /// What collects traces, and its end.
@@ -69,7 +70,7 @@ impl Traces {
             .with_http()
             .with_endpoint(format!("{}{PATH}", endpoint.trim_end_matches(PATH)))
             .with_timeout(TIMEOUT)
-            .with_headers(headers.clone().into_iter().collect::<HashMap<_, _>>())
+            .with_headers(exposed(headers))
             .build()
             .context("telemetry.otlp")?;
         let batches = BatchConfigBuilder::default()
@@ -104,6 +105,10 @@ impl Traces {
             tracing::warn!(%error, "the last traces were not sent");
         }
     }
+}
+
+fn exposed(headers: &BTreeMap<String, Secret>) -> HashMap<String, String> {
+    headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect()
 }
 
 /// Tells of a collector that does not take spans once, and once more when it does again.
