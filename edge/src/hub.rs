@@ -146,7 +146,7 @@ impl Hub {
             connections_per_user: limits.connections_per_user,
             numbers: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
-            gauge: metrics::gauge!("edge_connections"),
+            gauge: metrics::gauge!("rookery_edge_connections"),
             attendance: Attendance::new(log),
             interruption: Interruption::default(),
         });

@@ -37,8 +37,8 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
         trace::fail(&traced);
     }
     let labels = [("method", method.to_owned()), ("route", route), ("status", status.as_str().to_owned())];
-    metrics::counter!("http_requests_total", &labels).increment(1);
-    metrics::histogram!("http_request_duration_seconds", &labels[..2]).record(elapsed.as_secs_f64());
+    metrics::counter!("rookery_http_requests_total", &labels).increment(1);
+    metrics::histogram!("rookery_http_request_seconds", &labels[..2]).record(elapsed.as_secs_f64());
     span.in_scope(|| {
         let milliseconds = elapsed.as_secs_f64() * 1_000.0;
         if status.is_server_error() {

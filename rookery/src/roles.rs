@@ -56,7 +56,7 @@ pub async fn serve(config: Config, roles: BTreeSet<Role>) -> anyhow::Result<()> 
         tracing::info!("told to stop");
         on_signal.cancel();
     });
-    let metrics = telemetry::record_metrics()?;
+    let metrics = telemetry::record_metrics(shutdown.clone())?;
     let mut stores = stores::open(&config).await?;
     stores.seams.metrics = Some(metrics.clone());
     let listener = if roles.contains(&Role::Edge) {

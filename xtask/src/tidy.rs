@@ -6,6 +6,7 @@
 //! | [`files`] | files stay short; nothing is left to do or passed over |
 //! | [`crates`] | who may depend on whom |
 //! | [`links`] | links in the documents lead somewhere |
+//! | [`metrics`] | the operators' document tells of every metric |
 //! | [`requirements`] | the tests that the requirements name exist |
 //! | [`snapshots`] | every snapshot is used by a test |
 
@@ -13,6 +14,7 @@ mod arithmetic;
 mod crates;
 mod files;
 mod links;
+mod metrics;
 mod requirements;
 mod snapshots;
 
@@ -29,6 +31,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     breaches.extend(arithmetic::check(&tree));
     breaches.extend(crates::check(root)?);
     breaches.extend(links::check(&tree));
+    breaches.extend(metrics::check(&tree));
     breaches.extend(requirements::check(&tree));
     breaches.extend(snapshots::check(&tree));
     if breaches.is_empty() {

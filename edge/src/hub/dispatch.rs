@@ -50,8 +50,8 @@ impl Dispatcher {
             feed,
             gathered: Gathered::default(),
             seen,
-            deliveries: metrics::counter!("edge_deliveries_total"),
-            bytes: metrics::counter!("edge_delivered_bytes_total"),
+            deliveries: metrics::counter!("rookery_edge_deliveries_total"),
+            bytes: metrics::counter!("rookery_edge_delivered_bytes_total"),
         }
     }
 

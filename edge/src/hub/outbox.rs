@@ -324,7 +324,7 @@ impl State {
         let is_first = self.waiting_bytes == 0;
         self.waiting_bytes += CHUNK_BYTES + bytes;
         if self.waiting_bytes > limit_bytes && !is_first {
-            metrics::counter!("edge_slow_closes_total").increment(1);
+            metrics::counter!("rookery_edge_slow_closes_total").increment(1);
             self.end(too_slow());
             return false;
         }

@@ -1,6 +1,7 @@
 //! What is done about a client's frame.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -49,8 +50,9 @@ async fn send(
     reference: Option<String>,
     (conversation, draft): (ConversationId, Draft),
 ) -> Done {
+    let began = Instant::now();
     match live.posting.begin(user, conversation, draft).await {
-        Ok(begun) => Done::Sent(Unstored { reference, conversation, id: begun.event.id, stored: begun.stored }),
+        Ok(begun) => Done::Sent(Unstored { reference, conversation, id: begun.event.id, began, stored: begun.stored }),
         Err(error) => answer(reference.as_deref(), Err(error)),
     }
 }

@@ -55,7 +55,8 @@ pub(crate) async fn resume(
         }
     }
     let complete = incomplete.is_empty();
-    metrics::counter!("edge_resumes_total", "complete" => if complete { "true" } else { "false" }).increment(1);
+    let outcome = if complete { "true" } else { "false" };
+    metrics::counter!("rookery_edge_resumes_total", "complete" => outcome).increment(1);
     let mut position = live.hub.position();
     if let Some(until) = until.filter(|_| complete) {
         position.seqs.iter_mut().zip(until.seqs).for_each(|(seq, until)| *seq = until.max(*seq));

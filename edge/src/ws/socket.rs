@@ -11,6 +11,7 @@ use std::mem::{self, MaybeUninit};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -74,6 +75,8 @@ pub(crate) struct Unstored {
     pub(super) reference: Option<String>,
     pub(super) conversation: ConversationId,
     pub(super) id: EventId,
+    /// When its frame was taken up.
+    pub(super) began: Instant,
     pub(super) stored: BoxFuture<'static, Result<Appended, ApiError>>,
 }
 
@@ -291,7 +294,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             let Poll::Ready(stored) = first.stored.as_mut().poll(ctx) else { break };
             let reference = first.reference.as_deref();
             match stored {
-                Ok(appended) => reply::ack(&mut frames, reference, first.conversation, first.id, &appended),
+                Ok(appended) => {
+                    metrics::histogram!("rookery_edge_send_seconds").record(first.began.elapsed());
+                    reply::ack(&mut frames, reference, first.conversation, first.id, &appended);
+                }
                 Err(error) => reply::error(&mut frames, reference, &error),
             }
             self.unstored.pop_front();
