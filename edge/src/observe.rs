@@ -26,7 +26,8 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
     let method = method_name(request.method());
     // The route and not the path: so there are few, and they hold no ids.
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let span = tracing::debug_span!("request", method, route, id = id.to_str().unwrap_or_default());
+    // Of the gravest level, for a span is made only where lines of its level are, and every line needs its fields.
+    let span = tracing::error_span!("request", method, route, id = id.to_str().unwrap_or_default());
     let traced = trace_of(method, &route, request.headers());
     let mut response = next.run(request).instrument(span.clone()).instrument(traced.clone()).await;
 
@@ -98,4 +99,38 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     let id = given.map_or_else(made, str::to_owned);
     // A copy of the text: a kept header holds on to the buffer that the request was read into.
     HeaderValue::try_from(id).unwrap_or_else(|error| unreachable!("it is plain ASCII: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware::from_fn;
+    use axum::routing::get;
+    use http::StatusCode;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failure_is_told_of_with_its_route_and_its_name_at_the_default_level() {
+        for level in ["info", "warn"] {
+            let lines = tempfile::NamedTempFile::new().unwrap();
+            let writer = Arc::new(lines.reopen().unwrap());
+            let log = tracing_subscriber::fmt().with_env_filter(level).with_ansi(false).with_writer(writer);
+            let _guard = tracing::subscriber::set_default(log.finish());
+            let fail = async || StatusCode::SERVICE_UNAVAILABLE;
+            let router = Router::new().route("/rooms/{room}", get(fail)).layer(from_fn(observe));
+            let request =
+                Request::get("/rooms/7?a=secret").header(REQUEST_ID, "the-tenth").body(Body::empty()).unwrap();
+            router.oneshot(request).await.unwrap();
+            let said = std::fs::read_to_string(lines.path()).unwrap();
+            let line = said.lines().find(|line| line.contains("answered")).unwrap_or_default();
+            let parts = ["WARN", "GET", "/rooms/{room}", "the-tenth", "503"];
+            assert!(parts.iter().all(|part| line.contains(part)), "{said}");
+            assert!(!said.contains("secret"), "{said}");
+        }
+    }
 }
