@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_axum::router::OpenApiRouter;
@@ -89,12 +89,7 @@ fn cors(origins: &[String]) -> Result<Option<CorsLayer>, Error> {
     if origins.is_empty() {
         return Ok(None);
     }
-    let parse = |origin: &String| HeaderValue::from_str(origin);
-    let origins: Vec<HeaderValue> = origins
-        .iter()
-        .map(parse)
-        .collect::<Result<_, _>>()
-        .map_err(|_| Error::Config("cors.allowed_origins: not an origin".into()))?;
+    let origins: Vec<HeaderValue> = origins.iter().map(|text| origin(text)).collect::<Result<_, _>>()?;
     let layer = CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
@@ -108,6 +103,23 @@ fn cors(origins: &[String]) -> Result<Option<CorsLayer>, Error> {
         ])
         .max_age(CORS_MAX_AGE);
     Ok(Some(layer))
+}
+
+/// An origin as browsers write it: what is written in another way would never match.
+fn origin(text: &str) -> Result<HeaderValue, Error> {
+    let uri: Option<Uri> = text.parse().ok();
+    let as_browsers_do = uri.as_ref().and_then(|uri| {
+        let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
+        let port = uri.port_u16().filter(|port| (scheme, *port) != ("http", 80) && (scheme, *port) != ("https", 443));
+        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+        Some(format!("{scheme}://{}{port}", authority.host().to_ascii_lowercase()))
+    });
+    let is_one = as_browsers_do.is_some_and(|origin| origin == text);
+    let value = is_one.then(|| HeaderValue::from_str(text).ok()).flatten();
+    value.ok_or_else(|| {
+        let why = "is no origin: it is a scheme, a host and, unless it is the usual one, a port, such as";
+        Error::Config(format!("cors.allowed_origins: {text:?} {why} \"https://chat.example.org\""))
+    })
 }
 
 #[cfg(test)]
@@ -133,7 +145,26 @@ mod tests {
 
     #[test]
     fn an_origin_that_is_none_is_told_at_the_start() {
-        assert!(cors(&["https://chat.example.org\n".into()]).is_err());
+        let odd = [
+            "*",
+            "null",
+            "chat.example.org",
+            "https://",
+            "https://chat.example.org\n",
+            "https://chat.example.org/",
+            "https://chat.example.org/a",
+            "https://chat.example.org?a",
+            "https://Chat.example.org",
+            "https://ada@chat.example.org",
+            "https://chat.example.org:443",
+            "http://chat.example.org:80",
+        ];
+        for origin in odd {
+            assert!(matches!(cors(&[origin.into()]), Err(Error::Config(_))), "{origin}");
+        }
+        for origin in ["https://chat.example.org", "http://localhost:3000", "http://[::1]:8080", "https://a:80"] {
+            assert!(cors(&[origin.into()]).unwrap().is_some(), "{origin}");
+        }
         assert!(cors(&[]).unwrap().is_none());
     }
 }
