@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -140,9 +141,17 @@ impl History for PlainHistory {
 }
 
 /// A history that cannot be reached.
-pub(crate) struct AwayHistory;
+#[derive(Default)]
+pub(crate) struct AwayHistory {
+    tails_asked: AtomicUsize,
+}
 
 impl AwayHistory {
+    /// How often it was asked for tails.
+    pub(crate) fn asked(&self) -> usize {
+        self.tails_asked.load(Ordering::Relaxed)
+    }
+
     fn away<T>() -> history::Result<T> {
         Err(history::Error::Unavailable("it is away".into()))
     }
@@ -155,6 +164,7 @@ impl History for AwayHistory {
     }
 
     async fn tails(&self, _: &[ConversationId]) -> history::Result<Vec<Option<Tail>>> {
+        self.tails_asked.fetch_add(1, Ordering::Relaxed);
         Self::away()
     }
 
@@ -192,6 +202,8 @@ pub(crate) struct PlainLog {
     entries: Vec<Entry>,
     layout: Layout,
     retention: Duration,
+    /// The shards that do not answer: the first ones.
+    dead_shards: u16,
 }
 
 impl PlainLog {
@@ -202,7 +214,18 @@ impl PlainLog {
     /// A log that promises to keep events for so long.
     pub(crate) fn kept_for(retention: Duration, entries: &[Entry]) -> Arc<Self> {
         let layout = Layout { region: Region::default(), shards: 1, epoch: EPOCH };
-        Arc::new(Self { entries: entries.to_vec(), layout, retention })
+        Arc::new(Self { entries: entries.to_vec(), layout, retention, dead_shards: 0 })
+    }
+
+    /// An empty log of some shards.
+    pub(crate) fn of_shards(shards: u16) -> Arc<Self> {
+        Self::with_dead_shards(shards, 0)
+    }
+
+    /// An empty log of some shards, of which the first few cannot be asked for heads: no answer ever comes.
+    pub(crate) fn with_dead_shards(shards: u16, dead_shards: u16) -> Arc<Self> {
+        let layout = Layout { region: Region::default(), shards, epoch: EPOCH };
+        Arc::new(Self { entries: Vec::new(), layout, retention: Duration::from_secs(3_600), dead_shards })
     }
 
     fn refuse<T>() -> log::Result<T> {
@@ -225,6 +248,9 @@ impl Log for PlainLog {
     }
 
     async fn heads(&self, conversations: &[ConversationId]) -> log::Result<Vec<Option<Head>>> {
+        if conversations.iter().any(|conversation| conversation.shard(self.layout.shards) < self.dead_shards) {
+            std::future::pending::<()>().await;
+        }
         let head = |conversation: &ConversationId| {
             let last = self.entries.iter().rfind(|entry| entry.conversation == *conversation)?;
             Some(Head { position: last.position, at: last.at })

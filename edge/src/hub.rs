@@ -130,8 +130,8 @@ impl Hub {
     /// When the log cannot be listened to, or the directory does not tell which sessions have ended.
     pub(crate) async fn start(parts: Parts, shutdown: CancellationToken) -> Result<Arc<Self>, Error> {
         let Parts { log, directory, membership, tokens, look_every, limits } = parts;
-        let feed = log.feed().await.map_err(unavailable)?;
-        feed.topics().subscribe(Topic::Directory).await.map_err(unavailable)?;
+        let feed = log.feed().await.map_err(away("log"))?;
+        feed.topics().subscribe(Topic::Directory).await.map_err(away("log"))?;
         let hub = Arc::new(Self {
             rooms: Rooms::new(feed.topics()),
             progress: Progress::begin(&*log).await,
@@ -151,7 +151,7 @@ impl Hub {
             interruption: Interruption::default(),
         });
         // Asked once notices are listened to, so that no session ends unseen between the two.
-        let revocations = Revocations::begin(hub.clone(), look_every).await.map_err(unavailable)?;
+        let revocations = Revocations::begin(hub.clone(), look_every).await.map_err(away("directory"))?;
         tokio::spawn(revocations.run(shutdown.clone()));
         tokio::spawn(Dispatcher::new(hub.clone(), feed).run(shutdown.clone()));
         tokio::spawn(rejoining::run(hub.clone(), shutdown.clone()));
@@ -406,8 +406,8 @@ async fn tick(hub: Arc<Hub>, shutdown: CancellationToken) {
     }
 }
 
-fn unavailable(error: impl std::fmt::Display) -> Error {
-    Error::Unavailable(error.to_string())
+fn away<E: std::fmt::Display>(store: &'static str) -> impl FnOnce(E) -> Error {
+    move |error| Error::Unavailable { store, reason: error.to_string() }
 }
 
 /// The client should come back and resume, not everybody at once.

@@ -15,6 +15,7 @@
 //! | `presence` | who may see whether somebody is there |
 //! | `auth`, `membership`, `limits` | who may, and how often |
 //! | `commands` | writes to the directory |
+//! | [`readiness`] | whether the stores answer |
 //! | `operations`, `page` | health, metrics, documents, the built-in page |
 //! | `server` | connections |
 
@@ -37,6 +38,7 @@ mod operations;
 mod page;
 mod posting;
 mod presence;
+pub mod readiness;
 mod resources;
 mod router;
 mod server;
@@ -64,6 +66,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
 pub use error::ApiError;
+pub use readiness::Readiness;
 
 /// What the edge stands on.
 #[derive(Clone)]
@@ -97,8 +100,13 @@ pub enum Error {
         reason: String,
     },
     /// A store cannot be reached.
-    #[error("the edge cannot start: {0}")]
-    Unavailable(String),
+    #[error("the edge cannot start: {reason}")]
+    Unavailable {
+        /// Which: `log` or `directory`.
+        store: &'static str,
+        /// What it says.
+        reason: String,
+    },
 }
 
 /// What handlers share.
@@ -108,7 +116,6 @@ pub(crate) struct Edge {
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) history: Arc<dyn History>,
     pub(crate) analytics: Arc<dyn Analytics>,
-    pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) metrics: Option<PrometheusHandle>,
     pub(crate) tokens: Arc<auth::Tokens>,
     pub(crate) passwords: auth::Passwords,
@@ -119,6 +126,7 @@ pub(crate) struct Edge {
     pub(crate) posting: Arc<posting::Posting>,
     pub(crate) attachments: Arc<attachments::Attachments>,
     pub(crate) live: Arc<live::Live>,
+    pub(crate) readiness: Readiness,
     /// Cancelled when the edge is to end: it takes nothing new.
     pub(crate) shutdown: CancellationToken,
 }
@@ -155,6 +163,7 @@ impl Edge {
         data_dir: &Path,
         shutdown: CancellationToken,
     ) -> Result<Arc<Self>, Error> {
+        let readiness = Readiness::new(readiness::Stores::from(&seams));
         let Seams { log, directory, history, analytics, blobs, metrics } = seams;
         let key = auth::SigningKey::open(&data_dir.join(&config.auth.signing_key))?;
         let tokens = Arc::new(auth::Tokens::new(&config.auth, key));
@@ -168,7 +177,7 @@ impl Edge {
             Arc::clone(&tokens),
         ));
         let stores = attachments::Stores {
-            blobs: Arc::clone(&blobs),
+            blobs,
             directory: Arc::clone(&directory),
             commands: Arc::clone(&commands),
             membership: Arc::clone(&membership),
@@ -204,7 +213,6 @@ impl Edge {
             directory,
             history,
             analytics,
-            blobs,
             metrics,
             tokens,
             membership,
@@ -213,6 +221,7 @@ impl Edge {
             posting,
             attachments,
             live,
+            readiness,
             shutdown,
         }))
     }

@@ -1,7 +1,6 @@
 //! What operators and programs ask of an edge: is it alive, is it ready, how does it do, and how is it to be used.
 
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 use axum::Json as Answer;
 use axum::extract::State;
@@ -9,17 +8,14 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use serde::Serialize;
-use types::AttachmentId;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::error::FieldError;
 use crate::page::{self, Asset};
+use crate::readiness::Answering;
 use crate::{ApiError, Edge};
-
-/// How long a store may take to answer whether it is there.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(crate) fn router() -> OpenApiRouter<Arc<Edge>> {
     OpenApiRouter::default()
@@ -44,7 +40,7 @@ pub(crate) struct Health {
 /// Whether the process is alive. It asks nobody else: restart it when this fails.
 #[utoipa::path(get, path = "/healthz", tag = "operations", operation_id = "healthz",
     responses((status = 200, body = Health)))]
-async fn healthz() -> Answer<Health> {
+pub(crate) async fn healthz() -> Answer<Health> {
     Answer(Health { status: "ok" })
 }
 
@@ -55,17 +51,7 @@ pub(crate) struct Readiness {
     #[schema(example = "ready")]
     status: &'static str,
     /// What answers.
-    stores: Stores,
-}
-
-/// Whether each store answers. An edge serves without all of them but the log, though not everything.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Stores {
-    log: bool,
-    directory: bool,
-    history: bool,
-    analytics: bool,
-    blobs: bool,
+    stores: Answering,
 }
 
 /// Whether this edge can serve: it is not ending, and the log answers. Every edge shares the other stores, so one that
@@ -76,25 +62,14 @@ async fn readyz(State(edge): State<Arc<Edge>>) -> Result<Answer<Readiness>, ApiE
     if edge.shutdown.is_cancelled() || !edge.live.is_open() {
         return Err(ApiError::not_ready(vec![missing("edge", "it takes no connections any more")]));
     }
-    let nobody = AttachmentId::generate(edge.config.region.number);
-    let (log, directory, history, analytics, blobs) = tokio::join!(
-        answers(edge.log.heads(&[])),
-        answers(edge.directory.users(&[])),
-        answers(edge.history.tails(&[])),
-        answers(edge.analytics.recorded_seq(0)),
-        answers(edge.blobs.size(nobody)),
-    );
-    if !log {
-        return Err(ApiError::not_ready(vec![missing("log", "it does not answer")]));
+    let stores = edge.readiness.ask().await;
+    if !stores.is_ready() {
+        return Err(ApiError::not_ready(stores.missing().map(|name| missing(name, "it does not answer")).collect()));
     }
-    Ok(Answer(Readiness { status: "ready", stores: Stores { log, directory, history, analytics, blobs } }))
+    Ok(Answer(Readiness { status: "ready", stores }))
 }
 
-async fn answers<T, E>(question: impl Future<Output = Result<T, E>>) -> bool {
-    matches!(tokio::time::timeout(PATIENCE, question).await, Ok(Ok(_)))
-}
-
-fn missing(name: &str, detail: &str) -> FieldError {
+pub(crate) fn missing(name: &str, detail: &str) -> FieldError {
     FieldError { pointer: name.to_owned(), detail: detail.to_owned() }
 }
 

@@ -19,6 +19,9 @@ use crate::{ApiError, Edge, Error, aliases, live, observe, operations, page, res
 /// How long a browser may remember what other origins may do.
 const CORS_MAX_AGE: Duration = Duration::from_secs(60 * 60);
 
+/// What balancers and supervisors ask.
+const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+
 /// All routes with their description.
 pub(crate) fn routes() -> OpenApiRouter<Arc<Edge>> {
     OpenApiRouter::default()
@@ -46,6 +49,9 @@ pub(crate) fn router(edge: Arc<Edge>) -> Result<Router, Error> {
 
 /// Counts the request: a signed-in user's by the user, others by their address.
 async fn admit(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Result<Response, ApiError> {
+    if PROBES.contains(&request.uri().path()) {
+        return Ok(next.run(request).await);
+    }
     let caller = bearer(request.headers()).and_then(|token| edge.tokens.verify(token).ok());
     let (mut parts, body) = request.into_parts();
     match caller {

@@ -40,7 +40,8 @@ async fn strangers_of_one_address_share_a_limit_that_users_do_not() {
     let app = App::start_with(config).await;
     let ada = app.register("ada").await;
     let from = async |address: &str| {
-        let request = Request::get("/healthz").header("x-forwarded-for", format!("198.51.100.1, {address}"));
+        let request =
+            Request::get("/.well-known/jwks.json").header("x-forwarded-for", format!("198.51.100.1, {address}"));
         app.send(request.body(Body::empty()).unwrap()).await
     };
     for _ in 0..4 {
@@ -162,4 +163,18 @@ async fn a_request_keeps_its_name_and_no_answer_is_kept() {
     let reply = app.post(&ada, "/v1/conversations", json!({})).await;
     assert_eq!(reply.headers[header::CACHE_CONTROL], "no-store");
     assert_eq!(reply.headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+}
+
+#[tokio::test]
+async fn probes_are_answered_however_often_they_come() {
+    let mut config = config();
+    (config.limits.requests_per_second_per_address, config.limits.request_burst_per_address) = (1, 1);
+    let app = App::start_with(config).await;
+    for _ in 0..100 {
+        for path in ["/healthz", "/readyz"] {
+            app.call(Method::GET, path, None, None).await.expect(200);
+        }
+    }
+    // Nor do they take from what others may ask.
+    app.call(Method::GET, "/.well-known/jwks.json", None, None).await.expect(200);
 }

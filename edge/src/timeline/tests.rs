@@ -126,7 +126,7 @@ proptest! {
         let whole = PlainHistory::of(&all);
         run(async {
             // Kept for longer than the conversation is old: everything is there, and so is every answer.
-            let young = Timeline::new(PlainLog::of(&all), Arc::new(AwayHistory));
+            let young = Timeline::new(PlainLog::of(&all), Arc::new(AwayHistory::default()));
             let expected = whole.messages(conversation, &page).await.unwrap();
             prop_assert_eq!(&young.messages(conversation, &page).await.unwrap(), &expected);
             for event in &events {
@@ -138,7 +138,7 @@ proptest! {
             if let Some(first) = kept.first_mut() {
                 first.prev = 0;
             }
-            let old = Timeline::new(PlainLog::kept_for(Duration::ZERO, &kept), Arc::new(AwayHistory));
+            let old = Timeline::new(PlainLog::kept_for(Duration::ZERO, &kept), Arc::new(AwayHistory::default()));
             if let Ok(answered) = old.messages(conversation, &page).await {
                 prop_assert_eq!(&answered, &expected);
             }
@@ -154,7 +154,7 @@ fn while_history_is_away_the_newest_page_of_an_old_conversation_is_read() {
     let events: Vec<Event> = (0..3 * BATCH).map(|index| message(sender, &index.to_string())).collect();
     let mut all = entries(conversation, &events).split_off(BATCH);
     all[0].prev = 0;
-    let timeline = Timeline::new(PlainLog::kept_for(Duration::ZERO, &all), Arc::new(AwayHistory));
+    let timeline = Timeline::new(PlainLog::kept_for(Duration::ZERO, &all), Arc::new(AwayHistory::default()));
     let page = Page { before_seq: None, after_seq: None, since: None, sender: None, order: Order::Desc, limit: 100 };
     let newest = run(timeline.messages(conversation, &page)).unwrap();
     assert_eq!((newest.len(), newest[0].content.text.as_str()), (100, "767"));

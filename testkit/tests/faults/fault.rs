@@ -114,6 +114,7 @@ async fn stop_log(world: &mut World, load: &Load, stopped_for: Duration) {
     for server in &mut world.servers.nats.servers {
         block_in_place(|| server.stop()).expect("it stops");
     }
+    until_readiness_is(world, (503, "log")).await;
     let began = Instant::now();
     let conversation = &load.conversations[0];
     let path = format!("/v1/conversations/{conversation}/messages");
@@ -141,12 +142,29 @@ async fn stop_log(world: &mut World, load: &Load, stopped_for: Duration) {
     }
 }
 
+/// Every edge says that this store is missing, with this status.
+async fn until_readiness_is(world: &World, (status, missing): (u16, &str)) {
+    for edge in 0..2 {
+        let client = world.stranger(edge);
+        eventually("an edge says which store is missing", || async {
+            let answer = client.get("/readyz").await;
+            let says_so = match status {
+                200 => answer.body["stores"][missing] == false,
+                _ => answer.body["errors"].as_array()?.iter().any(|error| error["pointer"] == missing),
+            };
+            (answer.is(status) && says_so).then_some(())
+        })
+        .await;
+    }
+}
+
 /// Users stay connected and chat on, and an acked message is in the very next read at the other edge.
 async fn stop_history(world: &mut World, load: &Load, stopped_for: Duration) {
     for number in 0..2 {
         world.terminate(Role::Ingest, number).await;
     }
     block_in_place(|| world.servers.cassandra.stop()).expect("it stops");
+    until_readiness_is(world, (200, "history")).await;
     let (began, conversation) = (Instant::now(), &load.conversations[0]);
     let mut sent = 0_usize;
     while began.elapsed() < stopped_for {
