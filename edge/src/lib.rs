@@ -16,6 +16,7 @@
 //! | `auth`, `membership`, `limits` | who may, and how often |
 //! | `commands` | writes to the directory |
 //! | [`readiness`] | whether the stores answer |
+//! | [`waiting`] | what is answered before the edge can serve |
 //! | `operations`, `page` | health, metrics, documents, the built-in page |
 //! | `server` | connections |
 
@@ -45,6 +46,7 @@ mod server;
 mod socketio;
 mod timeline;
 mod validate;
+pub mod waiting;
 mod ws;
 
 #[cfg(test)]
@@ -54,6 +56,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::analytics::Analytics;
 use ::log::Log;
@@ -67,6 +70,7 @@ use tokio_util::sync::CancellationToken;
 pub use config::Config;
 pub use error::ApiError;
 pub use readiness::Readiness;
+pub use waiting::Missing;
 
 /// What the edge stands on.
 #[derive(Clone)]
@@ -131,11 +135,19 @@ pub(crate) struct Edge {
     pub(crate) shutdown: CancellationToken,
 }
 
+/// The first pause after an attempt to start that failed; each further one is twice as long, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause between two attempts to start.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
 /// Serves until `shutdown` is cancelled; then takes no more connections, tells its clients where to resume, answers
 /// what is under way, and cuts what is not done by the deadline. Relative paths are below `data_dir`.
 ///
+/// It cannot serve before the directory has said which sessions were revoked; until then it tries again, and says at
+/// `/readyz` what it waits for.
+///
 /// # Errors
-/// When it cannot start. Once it serves, failures are answered to whom they concern.
+/// When it can never start. Once it serves, failures are answered to whom they concern.
 pub async fn run(
     config: Config,
     seams: Seams,
@@ -143,7 +155,12 @@ pub async fn run(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let edge = Edge::open(config, seams, &data_dir, shutdown.clone()).await?;
+    let missing = Missing::default();
+    let opening = Edge::open_in_time(config, seams, &data_dir, (&missing, &shutdown));
+    let edge = tokio::select! {
+        opened = waiting::answer_while(&listener, &missing, opening) => opened?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
     let tending = tokio::spawn(Arc::clone(&edge.limits).tend(shutdown));
     server::serve(router::router(Arc::clone(&edge))?, &edge, listener).await;
     tending.abort();
@@ -157,6 +174,27 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 impl Edge {
+    /// Opens it, as soon as the stores that it needs for that answer.
+    async fn open_in_time(
+        config: Config,
+        seams: Seams,
+        data_dir: &Path,
+        (missing, shutdown): (&Missing, &CancellationToken),
+    ) -> Result<Arc<Self>, Error> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match Self::open(config.clone(), seams.clone(), data_dir, shutdown.clone()).await {
+                Err(Error::Unavailable { store, reason }) => {
+                    tracing::warn!(store, reason, ?pause, "the edge cannot start yet; trying again");
+                    missing.add(store);
+                }
+                opened => return opened,
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
     async fn open(
         config: Config,
         seams: Seams,

@@ -36,18 +36,27 @@ pub(crate) fn router(edge: Arc<Edge>) -> Result<Router, Error> {
     let (routes, _) = routes().split_for_parts();
     let router =
         routes.merge(page::router()).fallback(async || ApiError::not_found()).method_not_allowed_fallback(not_allowed);
-    let router = socketio::layer(router, &edge)
-        .layer(middleware::from_fn_with_state(Arc::clone(&edge), admit))
-        .layer(middleware::map_response(guard))
-        .layer(CatchPanicLayer::custom(panicked));
-    let router = match cors(&edge.config.cors.allowed_origins)? {
+    let router = socketio::layer(router, &edge).layer(middleware::from_fn_with_state(Arc::clone(&edge), admit));
+    let cors = cors(&edge.config.cors.allowed_origins)?;
+    let router = guarded(router);
+    let router = match cors {
         Some(cors) => router.layer(cors),
         None => router,
     };
     Ok(router.layer(middleware::from_fn(observe::observe)).with_state(edge))
 }
 
-/// Counts the request: a signed-in user's by the user, others by their address.
+/// Routes with what surrounds them, but for what an edge alone has.
+pub(crate) fn surround<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+    guarded(routes).layer(middleware::from_fn(observe::observe))
+}
+
+fn guarded<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+    routes.layer(middleware::map_response(guard)).layer(CatchPanicLayer::custom(panicked))
+}
+
+/// Counts the request: a signed-in user's by the user, others by their address. Probes are not counted: many may come from
+/// one address, and one that is refused takes the edge away from its users.
 async fn admit(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Result<Response, ApiError> {
     if PROBES.contains(&request.uri().path()) {
         return Ok(next.run(request).await);

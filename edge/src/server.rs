@@ -26,31 +26,51 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Serves until the edge is to end, then until all requests are answered, at most until the deadline.
 pub(crate) async fn serve(router: Router, edge: &Edge, listener: TcpListener) {
     let limits = &edge.config.limits;
-    let connection = Connection {
-        router,
-        head_timeout: Duration::from_secs(limits.head_seconds.max(1)),
-        shutdown: edge.shutdown.clone(),
-    };
-    let room = Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
-    let connections = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            () = edge.shutdown.cancelled() => break,
-            accepted = accept(&listener, &room) => accepted,
-        };
-        let Some((stream, address, permit)) = accepted else { continue };
-        let serving = connection.clone().serve(stream, address);
-        connections.spawn(async move {
-            serving.await;
-            drop(permit);
-        });
-    }
+    let head_timeout = Duration::from_secs(limits.head_seconds.max(1));
+    let intake = Intake { router, head_timeout, connections: limits.connections };
+    let ((), connections) = intake.serve_until(&listener, edge.shutdown.cancelled()).await;
     drop(listener);
-    connections.close();
     let deadline = Duration::from_secs(edge.config.shutdown_seconds);
     let (_, joined) = tokio::join!(edge.live.close(deadline), tokio::time::timeout(deadline, connections.wait()));
     if joined.is_err() {
         tracing::warn!(connections = connections.len(), "connections were cut at the deadline");
+    }
+}
+
+/// What takes connections.
+pub(crate) struct Intake {
+    pub(crate) router: Router,
+    /// How long the head of a request may take to arrive.
+    pub(crate) head_timeout: Duration,
+    /// Open connections in all.
+    pub(crate) connections: usize,
+}
+
+impl Intake {
+    /// Takes connections until `end` is done, and gives what came of it with the connections that are still open. Idle
+    /// ones are then closed, others after the answer that is under way.
+    pub(crate) async fn serve_until<T>(self, listener: &TcpListener, end: impl Future<Output = T>) -> (T, TaskTracker) {
+        let shutdown = CancellationToken::new();
+        let connection =
+            Connection { router: self.router, head_timeout: self.head_timeout, shutdown: shutdown.clone() };
+        let room = Arc::new(Semaphore::new(self.connections.clamp(1, Semaphore::MAX_PERMITS)));
+        let connections = TaskTracker::new();
+        let mut end = std::pin::pin!(end);
+        let ended = loop {
+            let accepted = tokio::select! {
+                ended = end.as_mut() => break ended,
+                accepted = accept(listener, &room) => accepted,
+            };
+            let Some((stream, address, permit)) = accepted else { continue };
+            let serving = connection.clone().serve(stream, address);
+            connections.spawn(async move {
+                serving.await;
+                drop(permit);
+            });
+        };
+        shutdown.cancel();
+        connections.close();
+        (ended, connections)
     }
 }
 

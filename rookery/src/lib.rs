@@ -49,6 +49,6 @@ pub fn main(args: Args) -> anyhow::Result<()> {
     };
     let telemetry = telemetry::init(&config.telemetry, &roles)?;
     let ended = runtime.block_on(roles::serve(config, roles));
-    telemetry.end();
-    ended
+    telemetry.end(ended.deadline.saturating_duration_since(tokio::time::Instant::now()));
+    ended.outcome
 }

@@ -1,5 +1,8 @@
 //! Opens what stands behind the five seams.
 
+mod late;
+mod opening;
+
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
@@ -7,6 +10,8 @@ use anyhow::{Context, bail};
 use futures_util::future::LocalBoxFuture;
 
 use crate::config::Config;
+
+pub use opening::{Openers, open_for};
 
 /// What stands behind the five seams, and the lock on the data folder.
 pub struct Stores {
@@ -16,7 +21,7 @@ pub struct Stores {
     _lock: File,
 }
 
-/// Opens every store, at the same time. Embedded ones are brought to the present schema.
+/// Opens every store, at the same time, for a command that works on all of them. Embedded ones are brought to the present schema.
 ///
 /// # Errors
 /// When another process uses the data folder, or a store does not open.
@@ -58,7 +63,7 @@ fn boxed<'a, T>(future: impl Future<Output = T> + 'a) -> LocalBoxFuture<'a, T> {
 }
 
 /// One process uses a data folder at a time: embedded stores are not made for more. The folder is made when missing.
-fn lock(data: &Path) -> anyhow::Result<File> {
+pub(crate) fn lock(data: &Path) -> anyhow::Result<File> {
     std::fs::create_dir_all(data).with_context(|| format!("{} cannot be made", data.display()))?;
     let path = data.join("rookery.lock");
     let file = File::create(&path).with_context(|| format!("{} cannot be written", path.display()))?;

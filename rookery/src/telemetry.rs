@@ -70,10 +70,10 @@ pub fn init(config: &Config, roles: &BTreeSet<Role>) -> anyhow::Result<Telemetry
 }
 
 impl Telemetry {
-    /// Sends the traces that wait, within a few seconds.
-    pub fn end(self) {
+    /// Sends the traces that wait, within a few seconds, and within what is left of the time to end.
+    pub fn end(self, left: Duration) {
         if let Some(traces) = self.traces {
-            traces.end();
+            traces.end(left);
         }
     }
 }

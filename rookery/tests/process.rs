@@ -152,8 +152,13 @@ async fn a_process_without_an_edge_answers_operators() {
     let line = lines.next_line().await.unwrap().unwrap();
     let address = line.split_once("http://").unwrap().1.split_once(": ").unwrap().0.to_owned();
     let client = testkit::Client::new(address.parse().unwrap());
-    assert_eq!(client.get("/healthz").await.text, "ok\n");
-    assert_eq!(client.get("/readyz").await.text, "ready\n");
+    assert_eq!(client.get("/healthz").await.expect(200), json!({"status": "ok"}));
+    let ready = eventually("it is ready", || async {
+        let answer = client.get("/readyz").await;
+        answer.is(200).then_some(answer.body)
+    });
+    let stores = json!({"log": true, "directory": true, "history": true, "blobs": true});
+    assert_eq!(ready.await, json!({"status": "ready", "stores": stores}));
     assert_eq!(client.get("/metrics").await.status, 200);
     ingest.kill().await.unwrap();
 }

@@ -27,7 +27,7 @@ const BATCH_SPANS: usize = 512;
 const GATHER: Duration = Duration::from_secs(1);
 /// How long the collector may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the end of the process may wait until the last spans are sent.
+/// How long the end of the process may wait until the last spans are sent, if it has so much time.
 const FLUSH: Duration = Duration::from_secs(3);
 /// Where a collector takes traces.
 const PATH: &str = "/v1/traces";
@@ -100,8 +100,8 @@ impl Traces {
     }
 
     /// Sends what waits, within a bound.
-    pub(super) fn end(&self) {
-        if let Err(error) = self.provider.shutdown_with_timeout(FLUSH) {
+    pub(super) fn end(&self, left: Duration) {
+        if let Err(error) = self.provider.shutdown_with_timeout(FLUSH.min(left)) {
             tracing::warn!(%error, "the last traces were not sent");
         }
     }
