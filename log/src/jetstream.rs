@@ -7,7 +7,8 @@
 //! | [`connection`], [`mailbox`] | the way to the server |
 //! | [`appends`], [`moments`] | appends, and when they were stored |
 //! | [`reading`] | what is stored |
-//! | [`live`], [`link`], [`wire`] | feeds, each on a connection of its own |
+//! | [`live`] | feeds, each on a connection of its own |
+//! | [`link`], [`wire`] | connections of our own |
 //! | [`consumers`], [`leases`] | durable readers, shared by the processes of a role |
 //! | [`progress`] | how far they are |
 //! | [`bus`] | requests and answers |
@@ -142,7 +143,7 @@ impl JetStream {
             Arc::new(Reading::new(connection.client.clone(), Arc::clone(&names), epoch, mailbox, options.replicas));
         let moments = Arc::new(Moments::new(names.shards));
         moments.start(&reading, &end);
-        let appends = Appends::open(&connection, &reading, &moments, &end).await?;
+        let appends = Appends::open(&address, &reading, &moments, &end).await?;
         let progress = Progress::open(&reading, &stop).await?;
         let consumers =
             Consumers::new(connection.clone(), Arc::clone(&reading), Arc::clone(&progress), stop.child_token());

@@ -224,7 +224,8 @@ pub trait Log: Send + Sync + 'static {
     /// on disk as safely as the configuration says, and not before; nobody sees it earlier.
     ///
     /// An id that was stored less than the duplicate window ago is not stored again: the receipt tells the
-    /// first one's position with `duplicate`. Two appends of one id at the same time store one event.
+    /// first one's position with `duplicate`. Two appends of one id at the same time store one event. An append
+    /// that has failed may be stored some seconds later yet, but no later than that.
     async fn append(&self, append: Append) -> Result<Receipt>;
 
     /// How long an event id is certainly remembered.

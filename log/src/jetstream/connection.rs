@@ -1,4 +1,4 @@
-//! The connection on which everything goes but live events.
+//! The connection on which everything goes but appends, live events and services.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ const CONNECTING: Duration = Duration::from_secs(5);
 /// How long a request waits for its answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
 /// How long a call waits for a connection that is broken.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts to connect again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How often it is asked whether the server still lives.
@@ -36,20 +36,13 @@ pub(super) struct Address {
 #[derive(Clone)]
 pub(super) struct Connection {
     pub(super) client: Client,
-    /// How often it was lost, and whether it is there.
-    state: watch::Receiver<Link>,
-}
-
-/// See [`Connection::state`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Link {
-    pub(super) is_up: bool,
-    pub(super) losses: u64,
+    /// Whether it is there. Told of each loss.
+    is_there: watch::Receiver<bool>,
 }
 
 impl Connection {
     pub(super) async fn open(address: &Address, name: &str) -> Result<Self> {
-        let (sender, state) = watch::channel(Link { is_up: true, losses: 0 });
+        let (sender, is_there) = watch::channel(true);
         let sender = Arc::new(sender);
         let mut options = ConnectOptions::new()
             .name(name)
@@ -59,10 +52,7 @@ impl Connection {
             .subscription_capacity(SUBSCRIPTION_MESSAGES)
             .skip_subject_validation(true)
             .max_reconnects(None)
-            .reconnect_delay_callback(|attempts| {
-                let exponent = u32::try_from(attempts).unwrap_or(u32::MAX).min(8);
-                (Duration::from_millis(5) * 2_u32.pow(exponent)).min(LONGEST_PAUSE)
-            })
+            .reconnect_delay_callback(pause_before)
             .event_callback(move |event| {
                 note(&sender, &event);
                 std::future::ready(())
@@ -78,32 +68,38 @@ impl Connection {
             let version = client.server_info().version;
             return Err(Error::Refused(format!("nats-server {major}.{minor} or later is needed, this is {version}")));
         }
-        Ok(Self { client, state })
+        Ok(Self { client, is_there })
     }
 
-    pub(super) fn watch(&self) -> watch::Receiver<Link> {
-        self.state.clone()
+    pub(super) fn watch(&self) -> watch::Receiver<bool> {
+        self.is_there.clone()
     }
 
     /// Waits a moment for a connection that is broken.
     pub(super) async fn is_up(&self) -> Result<()> {
-        if self.state.borrow().is_up {
+        if *self.is_there.borrow() {
             return Ok(());
         }
-        let mut state = self.state.clone();
-        match timeout(PATIENCE, state.wait_for(|link| link.is_up)).await {
+        let mut is_there = self.is_there.clone();
+        match timeout(PATIENCE, is_there.wait_for(|is_there| *is_there)).await {
             Ok(Ok(_)) => Ok(()),
             _ => Err(Error::Unavailable("there is no connection to NATS".into())),
         }
     }
 }
 
-fn note(state: &watch::Sender<Link>, event: &Event) {
+/// The pause after so many attempts to connect.
+pub(super) fn pause_before(attempts: usize) -> Duration {
+    let exponent = u32::try_from(attempts).unwrap_or(u32::MAX).min(8);
+    (Duration::from_millis(5) * 2_u32.pow(exponent)).min(LONGEST_PAUSE)
+}
+
+fn note(is_there: &watch::Sender<bool>, event: &Event) {
     match event {
-        Event::Connected => state.send_modify(|link| link.is_up = true),
+        Event::Connected => drop(is_there.send_replace(true)),
         Event::Disconnected | Event::Closed => {
             tracing::warn!(%event, "the connection to NATS is lost");
-            state.send_modify(|link| *link = Link { is_up: false, losses: link.losses + 1 });
+            is_there.send_replace(false);
         }
         Event::SlowConsumer(_) | Event::ServerError(_) | Event::ClientError(_) | Event::LameDuckMode => {
             tracing::warn!(%event, "NATS reports");

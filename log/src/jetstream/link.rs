@@ -1,4 +1,4 @@
-//! Connecting and introducing oneself to a server, for the connection of a feed.
+//! Connecting and introducing oneself to a server, for the connections of feeds, services and appends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,11 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::connection::{Address, unavailable};
 use super::wire::{self, Op};
@@ -35,9 +36,33 @@ pub(super) struct Link {
     pub(super) info: Info,
 }
 
+/// The side of a connection that reads, for whoever writes at the same time.
+pub(super) struct Reader {
+    stream: ReadHalf<Box<dyn Duplex>>,
+    read: BytesMut,
+}
+
+/// The side of a connection that writes.
+pub(super) struct Writer {
+    stream: WriteHalf<Box<dyn Duplex>>,
+}
+
 /// What carries the bytes: TCP, or TLS over it.
-trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Duplex for T {}
+trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Duplex for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Duplex for TlsStream<Box<dyn Duplex>> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0.tcp()
+    }
+}
 
 /// What a server tells of itself, as far as it matters here.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -48,6 +73,8 @@ pub(super) struct Info {
     tls_required: bool,
     /// The cluster that it is in, if it is in one.
     pub(super) cluster: Option<String>,
+    /// The largest message that it takes, headers included, in bytes.
+    pub(super) max_payload: Option<usize>,
 }
 
 impl Link {
@@ -128,15 +155,7 @@ impl Link {
 
     /// What the server says next. Cancel-safe.
     pub(super) async fn read(&mut self) -> Result<Op> {
-        loop {
-            if let Some(op) = self.take()? {
-                return Ok(op);
-            }
-            self.read.reserve(READ_BYTES);
-            if self.stream.read_buf(&mut self.read).await.map_err(unavailable)? == 0 {
-                return Err(unavailable("the server has ended the connection"));
-            }
-        }
+        next(&mut self.stream, &mut self.read).await
     }
 
     /// What has been read and not looked at.
@@ -145,12 +164,53 @@ impl Link {
     }
 
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let writing = async {
-            self.stream.write_all(bytes).await?;
-            self.stream.flush().await
-        };
-        timeout(WRITING, writing).await.map_err(|_| unavailable("the server takes nothing"))?.map_err(unavailable)
+        write(&mut self.stream, bytes).await
     }
+
+    /// Has the system throw away what the server has not taken when the connection is dropped. Otherwise it goes on
+    /// sending that for minutes.
+    pub(super) fn leave_nothing_behind(&self) -> Result<()> {
+        self.stream.tcp().set_zero_linger().map_err(unavailable)
+    }
+
+    /// The two sides, which are used at the same time.
+    pub(super) fn split(self) -> (Reader, Writer) {
+        let (reading, writing) = tokio::io::split(self.stream);
+        (Reader { stream: reading, read: self.read }, Writer { stream: writing })
+    }
+}
+
+impl Reader {
+    /// What the server says next. Cancel-safe.
+    pub(super) async fn read(&mut self) -> Result<Op> {
+        next(&mut self.stream, &mut self.read).await
+    }
+}
+
+impl Writer {
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        write(&mut self.stream, bytes).await
+    }
+}
+
+async fn next(stream: &mut (impl AsyncRead + Unpin), read: &mut BytesMut) -> Result<Op> {
+    loop {
+        if let Some(op) = wire::take(read).map_err(unavailable)? {
+            return Ok(op);
+        }
+        read.reserve(READ_BYTES);
+        if stream.read_buf(read).await.map_err(unavailable)? == 0 {
+            return Err(unavailable("the server has ended the connection"));
+        }
+    }
+}
+
+async fn write(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<()> {
+    let writing = async {
+        stream.write_all(bytes).await?;
+        stream.flush().await
+    };
+    timeout(WRITING, writing).await.map_err(|_| unavailable("the server takes nothing"))?.map_err(unavailable)
 }
 
 pub(super) fn parse_info(info: &[u8]) -> Result<Info> {

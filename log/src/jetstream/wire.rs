@@ -1,4 +1,5 @@
-//! The part of the NATS client protocol that a feed speaks: subscriptions out, messages in.
+//! The part of the NATS client protocol that is spoken on connections of our own: subscriptions and messages out,
+//! messages in.
 //!
 //! A feed has a connection of its own on which all its subscriptions come in the order in which the server sent
 //! them, at the cost of one table entry each. A client library that gives each subscription a queue of its own
@@ -12,6 +13,9 @@ use bytes::{Buf, Bytes, BytesMut};
 const MAX_LINE_BYTES: usize = 256 * 1024;
 /// The largest message, in bytes. What the log stores is far smaller; a server's own limit is at most this.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+/// How the headers of an answer begin that says that nobody listens.
+pub(super) const NO_RESPONDERS: &[u8] = b"NATS/1.0 503";
 
 /// What a server says.
 #[derive(Debug, PartialEq, Eq)]
@@ -161,6 +165,27 @@ pub(super) fn publish(out: &mut BytesMut, subject: &str, reply: &str, payload: &
     out.extend_from_slice(b"\r\n");
 }
 
+/// Writes a message with headers whose answer is to come to `reply`.
+pub(super) fn publish_with_headers(
+    out: &mut BytesMut,
+    (subject, reply): (&str, &str),
+    headers: &[(&str, &str)],
+    payload: &[u8],
+) {
+    let lines = headers.iter().map(|(name, value)| name.len() + value.len() + ": \r\n".len());
+    let headers_length = "NATS/1.0\r\n".len() + lines.sum::<usize>() + "\r\n".len();
+    let total = headers_length + payload.len();
+    out.extend_from_slice(format!("HPUB {subject} {reply} {headers_length} {total}\r\nNATS/1.0\r\n").as_bytes());
+    for (name, value) in headers {
+        for piece in [name, ": ", value, "\r\n"] {
+            out.extend_from_slice(piece.as_bytes());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(payload);
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Writes a `PING`.
 pub(super) fn ping(out: &mut BytesMut) {
     out.extend_from_slice(b"PING\r\n");
@@ -221,6 +246,15 @@ mod tests {
         assert_eq!(header(headers, "nats-last-sequence"), Some("5"));
         assert_eq!(header(headers, "Nats"), None);
         assert_eq!(header(b"", "Nats-Sequence"), None);
+    }
+
+    #[test]
+    fn the_lengths_of_a_message_with_headers_are_right() {
+        let mut out = BytesMut::new();
+        publish_with_headers(&mut out, ("a.b", "re"), &[("Nats-Msg-Id", "7"), ("x", "yz")], b"hello");
+        let written = "HPUB a.b re 35 40\r\nNATS/1.0\r\nNats-Msg-Id: 7\r\nx: yz\r\n\r\nhello\r\n";
+        assert_eq!(out, written);
+        assert_eq!(written.find("hello").unwrap() - written.find("NATS/").unwrap(), 35);
     }
 
     proptest! {

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use servers::{Home, Nats, NatsCluster, NatsOptions};
 use tempfile::TempDir;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 use types::{ConversationId, Entry, EventId};
 
 use super::Made;
@@ -178,13 +179,15 @@ async fn nothing_acknowledged_is_lost_and_no_feed_has_a_hole_when_the_server_is_
 struct Relay {
     port: u16,
     server: String,
+    /// Whether what comes for the server is kept back.
+    holds: watch::Sender<bool>,
     carrying: Option<tokio::task::JoinSet<()>>,
 }
 
 impl Relay {
     async fn to(server: &str) -> Self {
         let server = server.trim_start_matches("nats://").to_owned();
-        let mut relay = Self { port: 0, server, carrying: None };
+        let mut relay = Self { port: 0, server, holds: watch::Sender::new(false), carrying: None };
         relay.join().await;
         relay
     }
@@ -197,9 +200,9 @@ impl Relay {
     async fn join(&mut self) {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", self.port)).await.unwrap();
         self.port = listener.local_addr().unwrap().port();
-        let server = self.server.clone();
+        let (server, holds) = (self.server.clone(), self.holds.subscribe());
         let mut carrying = tokio::task::JoinSet::new();
-        carrying.spawn(carry(listener, server));
+        carrying.spawn(carry(listener, server, holds));
         self.carrying = Some(carrying);
     }
 
@@ -221,11 +224,30 @@ fn by_conversation(delivered: Vec<Delivery>) -> HashMap<ConversationId, Vec<u64>
 }
 
 /// Carries whoever connects; all are cut off when this is dropped.
-async fn carry(listener: tokio::net::TcpListener, server: String) {
+async fn carry(listener: tokio::net::TcpListener, server: String, holds: watch::Receiver<bool>) {
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((mut client, _)) = listener.accept().await {
         let mut server = tokio::net::TcpStream::connect(&server).await.unwrap();
-        connections.spawn(async move { drop(copy_bidirectional(&mut client, &mut server).await) });
+        let mut holds = holds.clone();
+        connections.spawn(async move {
+            let (mut from_client, mut to_client) = client.split();
+            let (mut from_server, mut to_server) = server.split();
+            let there = async {
+                let mut bytes = vec![0; 64 * 1024];
+                loop {
+                    let read = from_client.read(&mut bytes).await?;
+                    holds.wait_for(|holds| !holds).await.map_err(std::io::Error::other)?;
+                    if read == 0 {
+                        return std::io::Result::Ok(0);
+                    }
+                    to_server.write_all(&bytes[..read]).await?;
+                }
+            };
+            tokio::select! {
+                ended = there => drop(ended),
+                ended = tokio::io::copy(&mut from_server, &mut to_client) => drop(ended),
+            }
+        });
     }
 }
 
@@ -265,6 +287,68 @@ async fn what_was_appended_while_a_feed_was_cut_off_comes_when_it_is_back_though
         assert_eq!(by_conversation(delivered), std::mem::take(&mut stored));
         relay.cut().await;
     }
+    there.close().await;
+}
+
+/// Waits until the log has forgotten the ids of all that is stored.
+async fn forget(log: &Arc<dyn Log>, window: Duration) {
+    let conversation = group();
+    let stored = append(&**log, event(conversation)).await.at;
+    while append(&**log, event(conversation)).await.at < stored.plus(3 * window) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_refused_when_the_connection_was_lost_is_not_stored_when_it_is_back() {
+    /// More than may be on their way, so that others wait for room.
+    const MANY: usize = 12_000;
+    let mut made = Made::shared(2);
+    made.options.duplicate_window = Duration::from_secs(1);
+    let there = made.open().await;
+    let mut relay = Relay::to(&made.options.servers[0]).await;
+    let options = Options { servers: vec![relay.url()], ..made.options.clone() };
+    let here = crate::jetstream::open(options).await.unwrap();
+    let conversations: Vec<ConversationId> = (0..8).map(|_| group().into()).collect();
+    relay.holds.send_replace(true);
+    let begun = Arc::new(AtomicUsize::new(0));
+    let sending = (0..MANY).map(|number| {
+        let (here, begun, sent) = (Arc::clone(&here), Arc::clone(&begun), event(conversations[number % 8]));
+        tokio::spawn(async move {
+            begun.fetch_add(1, Ordering::Release);
+            let outcome = match here.append(sent.clone()).await {
+                Ok(receipt) => receipt.await,
+                Err(error) => Err(error),
+            };
+            (sent, outcome)
+        })
+    });
+    let sending: Vec<_> = sending.collect();
+    while begun.load(Ordering::Acquire) < MANY {
+        tokio::task::yield_now().await;
+    }
+    relay.cut().await;
+    let mut refused = Vec::new();
+    for sent in sending {
+        match patiently(sent).await.unwrap() {
+            (_, Ok(_)) => {}
+            (sent, Err(Error::Unavailable(_))) => refused.push(sent),
+            (_, Err(error)) => panic!("{error}"),
+        }
+    }
+    assert!(!refused.is_empty());
+    // They are sent again by another way, while this one is cut.
+    futures_util::future::join_all(refused.into_iter().map(|sent| insist(&there, sent))).await;
+    forget(&there, made.options.duplicate_window).await;
+    relay.holds.send_replace(false);
+    relay.join().await;
+    for conversation in conversations {
+        insist(&here, event(conversation)).await;
+        let stored = read_all(&there, conversation).await;
+        let ids: std::collections::HashSet<_> = stored.iter().map(|entry| entry.payload.clone()).collect();
+        assert_eq!(ids.len(), stored.len(), "an event was stored twice");
+    }
+    here.close().await;
     there.close().await;
 }
 
