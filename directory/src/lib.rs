@@ -113,9 +113,9 @@ pub trait Directory: Send + Sync + 'static {
     /// within 10 seconds when the process or its machine dies.
     async fn lease(&self) -> Result<Option<Lease>>;
 
-    /// Outbox rows that are not yet relayed, oldest first, at most `limit`. Of one conversation none is ever
-    /// missing before another one.
-    async fn outbox(&self, limit: usize) -> Result<Vec<OutboxRow>>;
+    /// Outbox rows that are not yet relayed, oldest first, after the first `skip`, at most `limit`. Of one conversation
+    /// none is ever missing before another one.
+    async fn outbox(&self, skip: usize, limit: usize) -> Result<Vec<OutboxRow>>;
 
     /// Takes rows out of the outbox: they are in the log.
     async fn relayed(&self, rows: &[EventId]) -> Result<()>;

@@ -159,8 +159,8 @@ impl Directory for Sql {
         }
     }
 
-    async fn outbox(&self, limit: usize) -> Result<Vec<OutboxRow>> {
-        outbox::oldest(&mut self.writer().await?.db(), limit).await
+    async fn outbox(&self, skip: usize, limit: usize) -> Result<Vec<OutboxRow>> {
+        outbox::oldest(&mut self.writer().await?.db(), skip, limit).await
     }
 
     async fn relayed(&self, rows: &[EventId]) -> Result<()> {

@@ -22,7 +22,7 @@ async fn group(directory: &Shared, id: GroupId) -> Option<Group> {
 }
 
 async fn outbox_length(directory: &Shared) -> usize {
-    directory.outbox(10_000).await.unwrap().len()
+    directory.outbox(0, 10_000).await.unwrap().len()
 }
 
 pub(crate) async fn a_new_group_has_its_owner_and_members_and_their_events(directory: &Shared) {
@@ -43,7 +43,7 @@ pub(crate) async fn a_new_group_has_its_owner_and_members_and_their_events(direc
     assert_eq!(group(directory, created.id).await, Some(expected));
     assert_eq!(told(&outcome.events), added(bob, &[bob, carl, ada]));
     assert!(outcome.events.iter().all(|row| row.conversation == created.id.into()));
-    assert_eq!(directory.outbox(10).await.unwrap(), outcome.events);
+    assert_eq!(directory.outbox(0, 10).await.unwrap(), outcome.events);
     assert_eq!(directory.role(created.id, bob).await.unwrap(), Some(MemberRole::Owner));
     assert_eq!(directory.role(created.id, carl).await.unwrap(), Some(MemberRole::Member));
     assert_eq!(directory.groups_of(ada).await.unwrap(), [created.id]);
@@ -263,16 +263,19 @@ pub(crate) async fn the_outbox_keeps_order_until_relayed(directory: &Shared) {
     let [ada, bob] = register_all(directory).await;
     let mut expected = done(directory, create(ada, &[bob])).await.events;
     expected.extend(done(directory, create(bob, &[])).await.events);
-    assert_eq!(directory.outbox(10).await.unwrap(), expected);
-    assert_eq!(directory.outbox(2).await.unwrap(), expected[..2]);
+    assert_eq!(directory.outbox(0, 10).await.unwrap(), expected);
+    assert_eq!(directory.outbox(0, 2).await.unwrap(), expected[..2]);
+    assert_eq!(directory.outbox(1, 1).await.unwrap(), expected[1..2]);
+    assert_eq!(directory.outbox(2, 10).await.unwrap(), expected[2..]);
+    assert_eq!(directory.outbox(3, 10).await.unwrap(), []);
     directory.relayed(&[expected[1].id]).await.unwrap();
     directory.relayed(&[expected[1].id]).await.unwrap();
     directory.relayed(&[]).await.unwrap();
-    assert_eq!(directory.outbox(10).await.unwrap(), [expected[0].clone(), expected[2].clone()]);
+    assert_eq!(directory.outbox(0, 10).await.unwrap(), [expected[0].clone(), expected[2].clone()]);
     directory.relayed(&[expected[2].id, expected[0].id]).await.unwrap();
     let next = done(directory, add(directory.groups_of(ada).await.unwrap()[0], ada, &[bob])).await;
     assert!(next.repeated);
-    assert_eq!(directory.outbox(10).await.unwrap(), []);
+    assert_eq!(directory.outbox(0, 10).await.unwrap(), []);
 }
 
 pub(crate) async fn one_relay_at_a_time_has_the_lease(directory: &Shared) {

@@ -70,7 +70,7 @@ pub(crate) async fn of_many_repetitions_of_a_command_at_once_one_is_carried_out(
         let repeated = done.iter().filter(|done| done.as_ref().unwrap().repeated).count();
         assert_eq!(repeated, RIVALS - 1);
     }
-    assert_eq!(directory.outbox(10).await.unwrap().len(), 2);
+    assert_eq!(directory.outbox(0, 10).await.unwrap().len(), 2);
 }
 
 pub(crate) async fn of_many_rotations_of_one_token_at_once_at_most_two_win(directory: &Shared) {
@@ -164,7 +164,7 @@ pub(crate) async fn the_outbox_tells_of_one_group_in_the_order_of_its_changes(di
     for done in at_once(directory, commands).await {
         assert!(matches!(done, Ok(_) | Err(Refusal::UnknownUser)), "{done:?}");
     }
-    let rows = directory.outbox(1_000).await.unwrap();
+    let rows = directory.outbox(0, 1_000).await.unwrap();
     for group in groups {
         let rows: Vec<_> = rows.iter().filter(|row| row.conversation == group.into()).cloned().collect();
         let mut members = BTreeSet::new();

@@ -168,7 +168,7 @@ async fn a_command_whose_connection_breaks_is_carried_out_once_when_it_is_sent_a
     }
     assert!(failed > 0, "no connection broke");
     assert_eq!(directory.groups_of(owner).await.unwrap().len(), commands.len());
-    assert_eq!(directory.outbox(1_000).await.unwrap().len(), commands.len());
+    assert_eq!(directory.outbox(0, 1_000).await.unwrap().len(), commands.len());
 }
 
 /// Lets others go on so many times.
@@ -304,5 +304,5 @@ async fn a_group_fills_to_its_limit_and_ends_whole() {
     assert_eq!(full.members_count, u64::try_from(MAX_MEMBERS).unwrap());
     let outcome = done(&directory, Command::DeleteGroup { group, by: owner, at: at(3) }).await;
     assert_eq!(outcome.events.len(), MAX_MEMBERS);
-    assert_eq!(directory.outbox(MAX_MEMBERS + 10).await.unwrap()[3..], outcome.events[..]);
+    assert_eq!(directory.outbox(0, MAX_MEMBERS + 10).await.unwrap()[3..], outcome.events[..]);
 }

@@ -63,11 +63,12 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-const OLDEST: &str = "SELECT event_id, conversation, payload FROM outbox ORDER BY place LIMIT $1";
+const OLDEST: &str = "SELECT event_id, conversation, payload FROM outbox ORDER BY place LIMIT $1 OFFSET $2";
 
-/// The oldest events that are not yet in the log.
-pub(super) async fn oldest(db: &mut Db<'_>, limit: usize) -> Result<Vec<OutboxRow>> {
-    let rows = db.query(OLDEST).bind(columns::limit(limit)).fetch_all(db).await?;
+/// The oldest events that are not yet in the log, after the first `skip` of them.
+pub(super) async fn oldest(db: &mut Db<'_>, skip: usize, limit: usize) -> Result<Vec<OutboxRow>> {
+    let (limit, skip) = (columns::limit(limit), columns::limit(skip));
+    let rows = db.query(OLDEST).bind(limit).bind(skip).fetch_all(db).await?;
     rows.iter().map(outbox_row).collect()
 }
 

@@ -34,7 +34,7 @@ async fn reopening_keeps_everything() {
     let session = new_session(ada.id, 1);
     open_session(&directory, &session).await;
     let group = create_group(&directory, ada.id, &[bob.id]).await;
-    let outbox = directory.outbox(10).await.unwrap();
+    let outbox = directory.outbox(0, 10).await.unwrap();
     assert_eq!(outbox.len(), 2);
     drop(directory);
 
@@ -43,7 +43,7 @@ async fn reopening_keeps_everything() {
     assert_eq!(directory.groups(&[group.id]).await.unwrap(), [Some(group.clone())]);
     assert_eq!(directory.role(group.id, bob.id).await.unwrap(), Some(MemberRole::Member));
     assert_eq!(directory.sessions(ada.id, at(2)).await.unwrap().len(), 1);
-    assert_eq!(directory.outbox(10).await.unwrap(), outbox);
+    assert_eq!(directory.outbox(0, 10).await.unwrap(), outbox);
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn a_command_that_is_given_up_changes_nothing() {
         poll_a_few_times(directory.execute(&command), polls).await;
     }
     let groups = directory.groups_of(ada).await.unwrap().len();
-    assert_eq!(directory.outbox(100).await.unwrap().len(), groups);
+    assert_eq!(directory.outbox(0, 100).await.unwrap().len(), groups);
     create_group(&directory, ada, &[]).await;
     assert_eq!(directory.groups_of(ada).await.unwrap().len(), groups + 1);
 }
@@ -130,7 +130,7 @@ async fn a_group_fills_to_its_limit_and_ends_whole() {
 
     let outcome = done(&directory, Command::DeleteGroup { group, by: owner, at: at(3) }).await;
     assert_eq!(outcome.events.len(), MAX_MEMBERS);
-    let rows = directory.outbox(MAX_MEMBERS + 10).await.unwrap();
+    let rows = directory.outbox(0, MAX_MEMBERS + 10).await.unwrap();
     assert_eq!(rows[2..], outcome.events[..]);
     assert_eq!(directory.groups_of(last).await.unwrap(), []);
 }

@@ -77,7 +77,7 @@ async fn serve_directory(log: Arc<dyn Log>, directory: Arc<dyn Directory>) {
             Ok(outcome) => Answer::Done { outcome, version },
             Err(refusal) => Answer::Refused { refusal, version },
         };
-        for row in directory.outbox(1_000).await.unwrap() {
+        for row in directory.outbox(0, 1_000).await.unwrap() {
             let append = Append { conversation: row.conversation, id: row.id, payload: row.payload, trace: None };
             log.append(append).await.unwrap().await.unwrap();
             directory.relayed(&[row.id]).await.unwrap();

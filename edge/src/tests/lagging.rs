@@ -65,8 +65,8 @@ impl Directory for Lagging {
         self.directory.lease().await
     }
 
-    async fn outbox(&self, limit: usize) -> Result<Vec<OutboxRow>> {
-        self.directory.outbox(limit).await
+    async fn outbox(&self, skip: usize, limit: usize) -> Result<Vec<OutboxRow>> {
+        self.directory.outbox(skip, limit).await
     }
 
     async fn relayed(&self, rows: &[EventId]) -> Result<()> {

@@ -119,7 +119,7 @@ impl Stores {
     }
 
     async fn is_outbox_empty(&self) -> bool {
-        self.directory.outbox(1).await.unwrap().is_empty()
+        self.directory.outbox(0, 1).await.unwrap().is_empty()
     }
 }
 

@@ -1,7 +1,7 @@
 //! A log that fails when it is told to, over a real one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,9 +11,15 @@ use log::{Append, Consumer, Error, Feed, Head, Lag, Layout, Log, Receipt, Reques
 use tokio::sync::Notify;
 use types::{ConversationId, Entry};
 
+/// The shards that it says it has.
+const SHARDS: u16 = 4;
+
 /// A log that fails when it is told to.
 pub(super) struct FaultyLog {
     log: Arc<dyn Log>,
+    layout: Layout,
+    /// The shard that is away; [`SHARDS`] when there is none.
+    away: AtomicU16,
     /// Appends that are yet to be refused.
     to_refuse: AtomicUsize,
     /// Appends that are yet to be stored without saying so.
@@ -23,7 +29,33 @@ pub(super) struct FaultyLog {
 
 impl FaultyLog {
     pub(super) fn over(log: Arc<dyn Log>) -> Self {
-        Self { log, to_refuse: AtomicUsize::new(0), to_lose: AtomicUsize::new(0), refused: Notify::new() }
+        let layout = Layout { shards: SHARDS, ..log.layout().clone() };
+        Self {
+            log,
+            layout,
+            away: AtomicU16::new(SHARDS),
+            to_refuse: AtomicUsize::new(0),
+            to_lose: AtomicUsize::new(0),
+            refused: Notify::new(),
+        }
+    }
+
+    /// From now on one shard answers nothing.
+    pub(super) fn lose_shard(&self, shard: u16) {
+        self.away.store(shard, Ordering::SeqCst);
+    }
+
+    /// All shards answer.
+    pub(super) fn find_shard(&self) {
+        self.away.store(SHARDS, Ordering::SeqCst);
+    }
+
+    fn check(&self, conversations: &[ConversationId]) -> Result<()> {
+        let away = self.away.load(Ordering::SeqCst);
+        if conversations.iter().any(|conversation| conversation.shard(SHARDS) == away) {
+            return Err(unavailable());
+        }
+        Ok(())
     }
 
     /// The next so many appends are unavailable.
@@ -54,6 +86,7 @@ fn unavailable() -> Error {
 #[async_trait]
 impl Log for FaultyLog {
     async fn append(&self, append: Append) -> Result<Receipt> {
+        self.check(&[append.conversation])?;
         if take(&self.to_refuse) {
             self.refused.notify_one();
             return Err(unavailable());
@@ -66,7 +99,7 @@ impl Log for FaultyLog {
     }
 
     fn layout(&self) -> &Layout {
-        self.log.layout()
+        &self.layout
     }
 
     fn duplicate_window(&self) -> Duration {
@@ -78,6 +111,7 @@ impl Log for FaultyLog {
     }
 
     async fn heads(&self, conversations: &[ConversationId]) -> Result<Vec<Option<Head>>> {
+        self.check(conversations)?;
         self.log.heads(conversations).await
     }
 
@@ -86,6 +120,7 @@ impl Log for FaultyLog {
     }
 
     async fn read(&self, conversation: ConversationId, after_seq: u64, limit: usize) -> Result<Vec<Entry>> {
+        self.check(&[conversation])?;
         self.log.read(conversation, after_seq, limit).await
     }
 

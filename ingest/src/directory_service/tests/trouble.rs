@@ -110,6 +110,51 @@ async fn while_the_log_takes_nothing_commands_are_answered_and_told_later() {
     service.stop().await.unwrap();
 }
 
+/// A new group of a shard.
+fn create_in(stores: &Stores, shards: std::ops::Range<u16>, owner: UserId, members: &[UserId]) -> (GroupId, Command) {
+    loop {
+        let (group, command) = create(owner, members);
+        if shards.contains(&ConversationId::from(group).shard(stores.log.layout().shards)) {
+            return (group, command);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_shard_that_is_away_holds_up_its_own_events_and_no_others() {
+    let stores = Stores::new().await;
+    let [ada, bob] = stores.register().await;
+    let (away, command) = create_in(&stores, 0..1, ada, &[bob]);
+    stores.commit(&command).await;
+    // More than are looked at together.
+    for _ in 0..relay::BATCH {
+        stores.commit(&create_in(&stores, 0..1, ada, &[]).1).await;
+    }
+    stores.commit(&remove(away, ada, bob)).await;
+    let (here, command) = create_in(&stores, 1..4, ada, &[bob]);
+    stores.commit(&command).await;
+    stores.log.lose_shard(0);
+    let mut feed = stores.feed(&[Topic::User(bob)]).await;
+    let service = stores.start();
+    let (_, told) = notices(&mut feed, 1).await.remove(0);
+    assert!(matches!(told, Notice::MemberAdded { group, .. } if group == here), "{told:?}");
+    let command = remove(here, ada, bob);
+    let (answer, told) = tokio::join!(stores.ask(&command), notices(&mut feed, 1));
+    done(answer);
+    assert_eq!(told, [(Topic::User(bob), Notice::MemberRemoved { group: here, user: bob })]);
+
+    let mut feed = stores.feed(&[Topic::Group(away)]).await;
+    stores.log.find_shard();
+    events(&mut feed, 3).await;
+    let mut expected = added(&[ada, bob]);
+    expected.push(Body::MemberRemoved { user: bob });
+    assert_eq!(stores.told(away).await, expected);
+    let (_, command) = create(ada, &[]);
+    done(stores.ask(&command).await);
+    assert!(stores.is_outbox_empty().await);
+    service.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn what_the_log_will_never_take_does_not_hold_up_the_rest() {
     let stores = Stores::new().await;
