@@ -51,7 +51,7 @@ use self::moments::Moments;
 use self::names::Names;
 use self::progress::Progress;
 use self::reading::Reading;
-use self::streams::Settings;
+use self::streams::{Kept, Settings};
 use crate::{Append, Consumer, Error, Feed, Head, Lag, Layout, Log, Receipt, Requests, Result, Topic};
 
 /// How long closing waits for what is still to be written.
@@ -134,7 +134,8 @@ impl JetStream {
         let address = options.address()?;
         let connection = Connection::open(&address, "rookery").await?;
         let context = async_nats::jetstream::new(connection.client.clone());
-        let epoch = streams::check(&context, &names).await?;
+        let kept = streams::check(&context, &names).await?;
+        let Kept { epoch, retention, duplicate_window } = kept.at_most(options.retention, options.duplicate_window);
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
         // What was begun ends, when a later step fails: who opens may try again and again.
         let unless_open = (stop.clone().drop_guard(), end.clone().drop_guard());
@@ -151,7 +152,6 @@ impl JetStream {
             Live { address, reading: Arc::clone(&reading), moments: Arc::clone(&moments), stop: stop.child_token() };
         let layout = Layout { region: options.region, shards: options.shards, epoch };
         tracing::info!(name = options.name, epoch = %epoch, shards = options.shards, "log is open");
-        let (duplicate_window, retention) = (options.duplicate_window, options.retention);
         let (_, _) = (unless_open.0.disarm(), unless_open.1.disarm());
         Ok(Self {
             layout,

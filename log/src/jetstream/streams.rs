@@ -41,6 +41,16 @@ pub(super) struct Settings {
     pub(super) duplicate_window: Duration,
 }
 
+/// What a log is really like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept {
+    pub(super) epoch: Epoch,
+    /// How long every stream keeps an event.
+    pub(super) retention: Duration,
+    /// How long every stream remembers an id.
+    pub(super) duplicate_window: Duration,
+}
+
 /// What stands in a stream's metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Marks {
@@ -137,8 +147,8 @@ fn check_settings(settings: Settings) -> Result<()> {
 /// What stands in shard 0's stream, which is made when it is missing. Whoever makes it chooses the epoch.
 async fn first_marks(context: &Context, names: &Names, settings: Settings) -> Result<Marks> {
     for _ in 0..ATTEMPTS {
-        if let Some(marks) = marks(context, names, 0).await? {
-            return Ok(marks);
+        if let Some(found) = look_at(context, names, 0).await? {
+            return Ok(found.marks);
         }
         let marks = Marks { version: VERSION, shards: names.shards, epoch: new_epoch(names), is_whole: false };
         make(context, config(names, 0, settings, marks)).await?;
@@ -159,10 +169,25 @@ async fn make(context: &Context, config: Config) -> Result<()> {
     }
 }
 
-async fn marks(context: &Context, names: &Names, shard: u16) -> Result<Option<Marks>> {
+/// A stream as it is.
+struct Found {
+    marks: Marks,
+    max_age: Duration,
+    duplicate_window: Duration,
+}
+
+async fn look_at(context: &Context, names: &Names, shard: u16) -> Result<Option<Found>> {
     let name = names.stream(shard);
     match context.get_stream(&name).await {
-        Ok(stream) => Marks::read(&name, &stream.cached_info().config.metadata).map(Some),
+        Ok(stream) => {
+            let config = &stream.cached_info().config;
+            Ok(Some(Found {
+                marks: Marks::read(&name, &config.metadata)?,
+                // An operator may have lifted the bound altogether.
+                max_age: if config.max_age.is_zero() { Duration::MAX } else { config.max_age },
+                duplicate_window: config.duplicate_window,
+            }))
+        }
         Err(error) => match error.kind() {
             GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
             _ => Err(unavailable(error)),
@@ -214,22 +239,47 @@ async fn make_bucket(context: &Context, names: &Names, settings: Settings) -> Re
     context.create_or_update_key_value(config).await.map(drop).map_err(unavailable)
 }
 
-/// Sees whether the log is as the configuration says, and gives its epoch.
-pub(super) async fn check(context: &Context, names: &Names) -> Result<Epoch> {
+/// Sees whether the log is as the configuration says, and tells what it is like.
+pub(super) async fn check(context: &Context, names: &Names) -> Result<Kept> {
     let not_made = || Error::Refused("the log was not made yet: run `rookery migrate`".into());
-    let first = marks(context, names, 0).await?.filter(|marks| marks.is_whole).ok_or_else(not_made)?;
-    first.check_shards(names)?;
-    if first.version < VERSION {
-        let version = first.version;
+    let first = look_at(context, names, 0).await?.filter(|found| found.marks.is_whole).ok_or_else(not_made)?;
+    first.marks.check_shards(names)?;
+    if first.marks.version < VERSION {
+        let version = first.marks.version;
         return Err(Error::Refused(format!(
             "the log has settings of version {version}, this program needs {VERSION}: run `rookery migrate`"
         )));
     }
+    let epoch = first.marks.epoch;
+    let mut kept = Kept { epoch, retention: first.max_age, duplicate_window: first.duplicate_window };
     for shard in 1..names.shards {
-        let other = marks(context, names, shard).await?;
-        if other.is_none_or(|other| other.epoch != first.epoch) {
-            return Err(Error::Damaged(format!("the stream {} is missing or another log's", names.stream(shard))));
+        let other = look_at(context, names, shard).await?.filter(|other| other.marks.epoch == epoch);
+        let missing = || Error::Damaged(format!("the stream {} is missing or another log's", names.stream(shard)));
+        let other = other.ok_or_else(missing)?;
+        kept.retention = kept.retention.min(other.max_age);
+        kept.duplicate_window = kept.duplicate_window.min(other.duplicate_window);
+    }
+    Ok(kept)
+}
+
+impl Kept {
+    /// What may be relied on: never more than the streams do, whatever the configuration says; nor more than it says, so
+    /// that processes can be told of less before the streams are.
+    pub(super) fn at_most(self, retention: Duration, duplicate_window: Duration) -> Self {
+        if (self.retention, self.duplicate_window) != (retention, duplicate_window) {
+            tracing::warn!(
+                retention_hours = retention.as_secs() / 3_600,
+                streams_retention_hours = self.retention.as_secs() / 3_600,
+                duplicate_window_seconds = duplicate_window.as_secs(),
+                streams_duplicate_window_seconds = self.duplicate_window.as_secs(),
+                "the log's streams are kept otherwise than the configuration says; the lesser holds: \
+                 `rookery migrate` brings them up to date"
+            );
+        }
+        Self {
+            retention: self.retention.min(retention),
+            duplicate_window: self.duplicate_window.min(duplicate_window),
+            ..self
         }
     }
-    Ok(first.epoch)
 }

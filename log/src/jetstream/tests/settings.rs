@@ -1,6 +1,7 @@
 //! Making a log, and opening one that is not as it should be.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::Error;
 use crate::jetstream::names::Names;
@@ -66,6 +67,38 @@ async fn settings_go_forwards_only() {
     assert!(refusal(open(made.options.clone()).await).contains("rookery migrate"));
     migrate(&made.options).await.unwrap();
     open(made.options.clone()).await.unwrap().close().await;
+}
+
+/// How long a log says that it keeps events and remembers ids, in seconds.
+async fn kept(options: &Options) -> (u64, u64) {
+    let log = open(options.clone()).await.unwrap();
+    (log.retention().as_secs(), log.duplicate_window().as_secs())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_is_relied_on_than_the_streams_keep() {
+    let made = Made::shared(2);
+    migrate(&made.options).await.unwrap();
+    let with = |retention, duplicate_window| Options {
+        retention: Duration::from_secs(retention),
+        duplicate_window: Duration::from_secs(duplicate_window),
+        ..made.options.clone()
+    };
+    assert_eq!(kept(&with(3_600, 120)).await, (3_600, 120));
+    let more = with(7_200, 240);
+    assert_eq!(kept(&more).await, (3_600, 120));
+    let less = with(1_800, 60);
+    assert_eq!(kept(&less).await, (1_800, 60));
+    // One stream of several is behind.
+    migrate(&less).await.unwrap();
+    let names = Names::new(&made.options.name, made.options.region, 2).unwrap();
+    let context = async_nats::jetstream::new(async_nats::connect(&made.options.servers[0]).await.unwrap());
+    let mut config = context.get_stream(names.stream(0)).await.unwrap().cached_info().config.clone();
+    (config.max_age, config.duplicate_window) = (more.retention, more.duplicate_window);
+    context.update_stream(config).await.unwrap();
+    assert_eq!(kept(&more).await, (1_800, 60));
+    migrate(&more).await.unwrap();
+    assert_eq!(kept(&more).await, (7_200, 240));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
