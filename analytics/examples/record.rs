@@ -88,7 +88,7 @@ impl Place {
     fn config(&self, name: &str, batch: usize) -> Config {
         let Some((url, nats)) = &self.servers else { return Config::default() };
         let name = format!("example_{name}_{batch}");
-        let ranges = Ranges { servers: vec![nats.clone()], name: name.clone(), credentials: None, replicas: 1 };
+        let ranges = Ranges { servers: vec![nats.as_str().into()], name: name.clone(), credentials: None, replicas: 1 };
         let (url, user) = (url.clone(), "default".into());
         Config::Clickhouse { url, database: name, user, password: None, replicated: false, ranges }
     }
@@ -111,7 +111,7 @@ impl Place {
         let Config::Clickhouse { url, database, ranges, .. } = config else { return Ok(()) };
         let drop = format!("DROP DATABASE {database} SYNC");
         Client::default().with_url(url).query(&drop).execute().await?;
-        let nats = async_nats::connect(&ranges.servers[..]).await?;
+        let nats = async_nats::connect(ranges.servers[0].expose()).await?;
         async_nats::jetstream::new(nats).delete_key_value(&ranges.name).await?;
         Ok(())
     }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use types::{ConversationId, Region, Secret, Timestamp, UserId};
+use types::{ConversationId, Region, Secret, ServerUrl, Timestamp, UserId};
 
 /// Which analytics store, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,8 +56,8 @@ pub enum Config {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ranges {
-    /// The servers: `nats://127.0.0.1:4222`.
-    pub servers: Vec<String>,
+    /// The servers: `nats://127.0.0.1:4222`, with a name and a password before the host or a token if they ask for one.
+    pub servers: Vec<ServerUrl>,
     /// The bucket; `rookery migrate` makes it.
     #[serde(default = "default_bucket")]
     pub name: String,

@@ -36,7 +36,7 @@ async fn main() -> Outcome<()> {
     let (in_flight, duration) = (in_flight.parse()?, Duration::from_secs_f64(seconds.parse()?));
     let name = format!("bench-{}", EventId::generate(Region::default()));
     let config = Config::JetStream {
-        servers: vec![server.clone()],
+        servers: vec![server.as_str().into()],
         name: name.clone(),
         credentials: None,
         shards: rest.first().map_or(Ok(1), |shards| shards.parse())?,

@@ -21,7 +21,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use types::{ConversationId, Entry, Epoch, EventId, GroupId, Position, Region, Timestamp, TraceContext, UserId};
+use types::{
+    ConversationId, Entry, Epoch, EventId, GroupId, Position, Region, ServerUrl, Timestamp, TraceContext, UserId,
+};
 
 pub use feed::{Delivery, Feed, Topics};
 pub use service::{Request, Requests};
@@ -44,7 +46,7 @@ pub enum Config {
     JetStream {
         /// Where the servers are: `nats://host:4222`, or `tls://…`, with a name and a password before the host or
         /// a token if they ask for one. One that answers is enough.
-        servers: Vec<String>,
+        servers: Vec<ServerUrl>,
         /// What the names of streams, subjects and buckets begin with, so that several systems can share servers:
         /// letters, digits, `_` and `-`.
         #[serde(default = "default_name")]
@@ -320,7 +322,7 @@ impl Place {
             }
             Config::JetStream { servers, name, credentials, shards, replicas, .. } => {
                 Self::JetStream(jetstream::Options {
-                    servers: servers.clone(),
+                    servers: servers.iter().map(|server| server.expose().to_owned()).collect(),
                     name: name.clone(),
                     credentials: credentials.as_ref().map(|path| data_dir.join(path)),
                     region,

@@ -399,6 +399,12 @@ mod tests {
         let over = "[directory]\ntype = 'postgres'\nurl = 'postgres://rook:sesame@db/rookery'\nreplica_url = '7'";
         let printed = effective(over.parse().unwrap()).unwrap().to_toml();
         assert!(printed.contains("\nurl = \"***\"") && !printed.contains("sesame"), "{printed}");
+        let over = "[log]\ntype = 'jetstream'\nservers = ['nats://rook:sesame@a:4222', 'tls://sesame@b']\n[analytics]\n\
+                    type = 'clickhouse'\nurl = 'http://c'\nranges = { servers = ['nats://rook:sesame@d'] }";
+        let printed = effective(over.parse().unwrap()).unwrap().to_toml();
+        for shown in ["\"nats://***@a:4222\"", "\"tls://***@b\"", "\"nats://***@d\""] {
+            assert!(printed.contains(shown) && !printed.contains("sesame"), "{printed}");
+        }
     }
 
     #[test]

@@ -28,6 +28,6 @@ pub use event::{Body, Content, Event};
 pub use id::{AttachmentId, EventId, GroupId, Region, SessionId, UserId};
 pub use notice::Notice;
 pub use position::{Epoch, Position, Vector};
-pub use secret::Secret;
+pub use secret::{Secret, ServerUrl};
 pub use timestamp::Timestamp;
 pub use trace::TraceContext;

@@ -93,6 +93,46 @@ impl Visitor<'_> for Text {
     }
 }
 
+/// The address of a server, which may hold a name and a password, or a token, before the host. It is read like any other
+/// text; written or printed these are `***`.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct ServerUrl(String);
+
+impl ServerUrl {
+    /// The whole address, for whoever connects.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for ServerUrl {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((before, host)) = self.0.rsplit_once('@') else { return f.write_str(&self.0) };
+        let scheme = before.split_once("://").map(|(scheme, _)| format!("{scheme}://"));
+        write!(f, "{}{HIDDEN}@{host}", scheme.unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for ServerUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,5 +151,21 @@ mod tests {
             let said = serde_json::from_str::<Secret>(digits).unwrap_err().to_string();
             assert!(said.contains("put it in quotes") && !said.contains(digits), "{said}");
         }
+    }
+
+    #[test]
+    fn an_address_is_shown_without_its_password() {
+        for (address, shown) in [
+            ("nats://host:4222", "nats://host:4222"),
+            ("nats://me:sesame@host:4222", "nats://***@host:4222"),
+            ("tls://sesame@host", "tls://***@host"),
+            ("me:sesame@host", "***@host"),
+            ("nats://me:ses@me@host", "nats://***@host"),
+        ] {
+            let address: ServerUrl = serde_json::from_value(address.into()).unwrap();
+            assert_eq!(serde_json::to_value(&address).unwrap(), shown);
+            assert_eq!(format!("{address:?}"), shown);
+        }
+        assert_eq!(ServerUrl::from("nats://me:sesame@host").expose(), "nats://me:sesame@host");
     }
 }

@@ -9,7 +9,7 @@ use async_nats::jetstream::kv;
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, StorageType};
 use async_nats::jetstream::{self, Context};
 use serde::{Deserialize, Serialize};
-use types::{EventId, Region};
+use types::{EventId, Region, ServerUrl};
 
 use super::facts::to_ms;
 use crate::{Error, Range, Ranges, Result};
@@ -179,7 +179,8 @@ async fn connect(config: &Ranges) -> Result<Context> {
             .await
             .map_err(|error| Error::Unavailable(format!("the credentials in {file}: {error}")))?;
     }
-    Ok(jetstream::new(options.connect(&config.servers).await.map_err(unavailable)?))
+    let servers: Vec<&str> = config.servers.iter().map(ServerUrl::expose).collect();
+    Ok(jetstream::new(options.connect(servers).await.map_err(unavailable)?))
 }
 
 async fn bounded<T>(answer: impl IntoFuture<Output = T>) -> Result<T> {

@@ -25,7 +25,7 @@ fn config_at(url: &str, name: &str) -> Config {
         password: None,
         replicated: false,
         ranges: Ranges {
-            servers: vec![servers::endpoints().nats.clone()],
+            servers: vec![servers::endpoints().nats.as_str().into()],
             name: name.into(),
             credentials: None,
             replicas: 1,
@@ -58,7 +58,7 @@ async fn drop_in(place: &Path) {
 async fn remove(config: &Config) {
     let Config::Clickhouse { database, ranges, .. } = config else { unreachable!() };
     client(config).query(&format!("DROP DATABASE IF EXISTS {database} SYNC")).execute().await.unwrap();
-    let nats = async_nats::connect(&ranges.servers[..]).await.unwrap();
+    let nats = async_nats::connect(ranges.servers[0].expose()).await.unwrap();
     async_nats::jetstream::new(nats).delete_key_value(&ranges.name).await.unwrap();
 }
 

@@ -172,7 +172,7 @@ impl Scene {
     async fn on_a_server_without_rest() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = log::Config::JetStream {
-            servers: vec![servers::endpoints().nats.clone()],
+            servers: vec![servers::endpoints().nats.as_str().into()],
             name: format!("worker-{}", EventId::generate(Region::default())),
             credentials: None,
             shards: 1,
