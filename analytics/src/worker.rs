@@ -49,6 +49,17 @@ pub enum WorkerError {
         /// What the log was told.
         acked_seq: u64,
     },
+    /// The store has recorded events that the log does not have, as when an older copy of the log was put back, or its
+    /// end was lost. What the log stores there now would be taken for what was recorded.
+    #[error("analytics has shard {shard} up to {recorded_seq}, but the log has it up to {end_seq} only")]
+    Ahead {
+        /// The shard.
+        shard: u16,
+        /// Where the last recorded range ends.
+        recorded_seq: u64,
+        /// The last that the log ever stored.
+        end_seq: u64,
+    },
     /// A task of the worker panicked.
     #[error("a shard's task ended: {0}")]
     Panicked(#[from] tokio::task::JoinError),
@@ -133,6 +144,11 @@ impl Shard {
         if recorded_seq < acked_seq {
             return Err(WorkerError::Missing { shard, recorded_seq, acked_seq });
         }
+        // Asked last, and not of what this process was told of: another may have recorded what it has not heard of.
+        let end_seq = self.log.ends().await?.get(usize::from(shard)).copied().unwrap_or(0);
+        if end_seq < recorded_seq {
+            return Err(WorkerError::Ahead { shard, recorded_seq, end_seq });
+        }
         Ok(recorded_seq)
     }
 
@@ -143,7 +159,10 @@ impl Shard {
             let patience = if batch.events == 0 { Duration::MAX } else { GATHER };
             let fetch = timeout(patience, self.log.fetch(self.consumer, FETCH_LIMIT));
             let Some(Ok(fetched)) = self.stop.run_until_cancelled(fetch).await else { return Ok(true) };
-            batch.push(&fetched?);
+            let fetched = fetched?;
+            for (after_seq, before_seq) in batch.push(&fetched) {
+                self.report_hole(after_seq, before_seq);
+            }
             if self.has_read_all(batch).await {
                 return Ok(true);
             }
@@ -154,7 +173,7 @@ impl Shard {
     /// Whether nothing is known to be stored behind a batch. A fetch may give less than there is.
     async fn has_read_all(&self, batch: &Batch) -> bool {
         let lag = self.log.lag(self.consumer).await;
-        lag.map_or(true, |lag| batch.through_seq >= lag.acked_seq.saturating_add(lag.events))
+        lag.map_or(true, |lag| batch.through_seq >= lag.end_seq)
     }
 
     /// Records the batch and acknowledges it; does nothing when there were no events.
@@ -171,6 +190,13 @@ impl Shard {
             metrics::counter!("rookery_analytics_facts_total").increment(batch.facts.len() as u64);
         }
         Ok(self.log.ack(self.consumer, batch.through_seq).await?)
+    }
+
+    /// What lies between was never given: it left the log before it was counted, or was lost with an earlier log.
+    fn report_hole(&self, after_seq: u64, before_seq: u64) {
+        let shard = self.consumer.shard;
+        metrics::counter!("rookery_analytics_holes_total").increment(1);
+        tracing::error!(shard, after_seq, before_seq, "events left the log before they were counted");
     }
 
     async fn report_lag(&self) {
@@ -215,16 +241,25 @@ impl Batch {
         Self { after_seq: seq, through_seq: seq, events: 0, facts: Vec::new(), spans: Vec::new() }
     }
 
-    fn push(&mut self, entries: &[Entry]) {
+    /// Adds events, and gives the places between which there should have been others. What came before the first that
+    /// was ever recorded is not known.
+    fn push(&mut self, entries: &[Entry]) -> Vec<(u64, u64)> {
         self.events += entries.len() as u64;
         self.spans.extend(trace::follow_all(entries, span));
+        let mut holes = Vec::new();
         for entry in entries {
+            let seq = entry.position.seq;
             // What is not beyond the range's end was recorded before and is given again.
-            if entry.position.seq > self.through_seq {
-                self.through_seq = entry.position.seq;
-                self.facts.extend(fact(entry));
+            if seq <= self.through_seq {
+                continue;
             }
+            if self.through_seq > 0 && seq > self.through_seq + 1 {
+                holes.push((self.through_seq, seq));
+            }
+            self.through_seq = seq;
+            self.facts.extend(fact(entry));
         }
+        holes
     }
 
     fn range(&self, shard: u16) -> Range<'_> {

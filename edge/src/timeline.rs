@@ -155,7 +155,7 @@ impl Timeline {
 
     /// Where the log ends, as this process was last told: what is stored later has a later place.
     pub(crate) async fn end(&self) -> Result<Vector, ApiError> {
-        let seqs = self.ingest().await?.iter().map(|lag| lag.acked_seq + lag.events).collect();
+        let seqs = self.ingest().await?.iter().map(|lag| lag.end_seq).collect();
         Ok(Vector { epoch: self.log.layout().epoch, seqs })
     }
 

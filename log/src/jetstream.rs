@@ -135,13 +135,14 @@ impl JetStream {
         let connection = Connection::open(&address, "rookery").await?;
         let context = async_nats::jetstream::new(connection.client.clone());
         let kept = streams::check(&context, &names).await?;
-        let Kept { epoch, retention, duplicate_window } = kept.at_most(options.retention, options.duplicate_window);
+        let kept = kept.at_most(options.retention, options.duplicate_window);
+        let Kept { epoch, retention, duplicate_window, .. } = kept;
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
         // What was begun ends, when a later step fails: who opens may try again and again.
         let unless_open = (stop.clone().drop_guard(), end.clone().drop_guard());
         let mailbox = Mailbox::open(&connection.client, end.clone()).await?;
         let reading =
-            Arc::new(Reading::new(connection.client.clone(), Arc::clone(&names), epoch, mailbox, options.replicas));
+            Arc::new(Reading::new(connection.client.clone(), Arc::clone(&names), kept, mailbox, options.replicas));
         let moments = Arc::new(Moments::new(names.shards));
         moments.start(&reading, &end);
         let appends = Appends::open(&address, &reading, &moments, &end).await?;

@@ -210,8 +210,10 @@ pub struct Consumer {
 pub struct Lag {
     /// Events stored and not acknowledged.
     pub events: u64,
-    /// The last acknowledged `seq`.
+    /// The last acknowledged `seq`, 0 where there is none.
     pub acked_seq: u64,
+    /// Where the shard ends: see [`Log::ends`].
+    pub end_seq: u64,
 }
 
 /// The ordered, durable record of every event, and the bus beside it. Cheap to share; every method may be
@@ -240,8 +242,9 @@ pub trait Log: Send + Sync + 'static {
     /// append whose receipt has resolved, whichever process appended. Answers come in the order of the question.
     async fn heads(&self, conversations: &[ConversationId]) -> Result<Vec<Option<Head>>>;
 
-    /// The last `seq` of each shard, 0 where nothing was ever stored. Never behind an append whose receipt has
-    /// resolved, whichever process appended, and the lag that is asked for afterwards counts up to there.
+    /// The last `seq` of each shard; where nothing was ever stored, the one before the first that will be. Never behind
+    /// an append whose receipt has resolved, whichever process appended, and the lag that is asked for afterwards counts
+    /// up to there.
     async fn ends(&self) -> Result<Vec<u64>>;
 
     /// The conversation's events with a greater `seq` than `after_seq`, oldest first, at most `limit`; fewer

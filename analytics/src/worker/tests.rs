@@ -160,6 +160,22 @@ impl Running {
     }
 }
 
+/// A new one.
+async fn log_on_a_server() -> Arc<dyn Log> {
+    let config = log::Config::JetStream {
+        servers: vec![servers::endpoints().nats.as_str().into()],
+        name: format!("worker-{}", EventId::generate(Region::default())),
+        credentials: None,
+        shards: 1,
+        replicas: 1,
+        retention_hours: 1,
+        duplicate_window_seconds: 120,
+    };
+    let nowhere = Path::new("/nowhere");
+    log::migrate(&config, nowhere, Region::default()).await.unwrap();
+    log::open(&config, nowhere, Region::default()).await.unwrap()
+}
+
 impl Scene {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -168,21 +184,11 @@ impl Scene {
         Self::of(folder, log, store)
     }
 
-    /// The log is on a server, and whoever rests does so for good.
-    async fn on_a_server_without_rest() -> Self {
+    /// The log is on a server.
+    async fn on_a_server(pace: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = log::Config::JetStream {
-            servers: vec![servers::endpoints().nats.as_str().into()],
-            name: format!("worker-{}", EventId::generate(Region::default())),
-            credentials: None,
-            shards: 1,
-            replicas: 1,
-            retention_hours: 1,
-            duplicate_window_seconds: 120,
-        };
-        log::migrate(&config, folder.path(), Region::default()).await.unwrap();
-        let log = log::open(&config, folder.path(), Region::default()).await.unwrap();
-        let store = Faulty { pace: Duration::MAX, ..Faulty::open(folder.path()).await };
+        let log = log_on_a_server().await;
+        let store = Faulty { pace, ..Faulty::open(folder.path()).await };
         Self::of(folder, log, store)
     }
 
@@ -290,6 +296,26 @@ fn an_imported_message_counts_at_the_time_when_it_was_said() {
     };
     assert_eq!(fact(&entry(Some(said_at))).unwrap().at, said_at);
     assert_eq!(fact(&entry(None)).unwrap().at, stored_at);
+}
+
+#[test]
+fn a_place_where_events_are_missing_is_told() {
+    let (sender, conversation) = (UserId::generate(Region::default()), GroupId::generate(Region::default()).into());
+    let entry = |seq| Entry {
+        conversation,
+        position: types::Position { epoch: types::Epoch::new(1), seq },
+        prev: 0,
+        at: Timestamp::now(),
+        payload: Event { id: EventId::generate(Region::default()), sender, body: Body::Message(Content::default()) }
+            .encode(),
+        trace: None,
+    };
+    let mut batch = Batch::after(3);
+    assert_eq!(batch.push(&[2, 3, 4, 5].map(entry)), []);
+    assert_eq!(batch.push(&[8, 9, 12].map(entry)), [(5, 8), (9, 12)]);
+    assert_eq!((batch.through_seq, batch.facts.len()), (12, 5));
+    // Nobody knows what was before the first.
+    assert_eq!(Batch::after(0).push(&[7, 8].map(entry)), []);
 }
 
 fn everything() -> Filter {
@@ -420,9 +446,37 @@ async fn a_store_that_lacks_what_the_log_was_told_of_ends_the_worker() {
     assert!(matches!(error, WorkerError::Missing { recorded_seq: 0, acked_seq: 14.., .. }), "{error}");
 }
 
+#[tokio::test]
+async fn a_log_that_lacks_what_the_store_has_ends_the_worker() {
+    let mut scene = Scene::new().await;
+    scene.send(10).await;
+    let end_seq = scene.log.ends().await.unwrap()[0];
+    let range = Range { shard: 0, after_seq: 0, through_seq: end_seq + 1, facts: &[] };
+    scene.store.record(range).await.unwrap();
+    let error = run(scene.log.clone(), scene.store.clone(), CancellationToken::new()).await.unwrap_err();
+    let WorkerError::Ahead { shard: 0, recorded_seq, end_seq: end } = error else { panic!("{error}") };
+    assert_eq!((recorded_seq, end), (end_seq + 1, end_seq));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_was_made_anew_is_counted_on() {
+    let mut scene = Scene::on_a_server(Duration::from_millis(1)).await;
+    for _ in 0..2 {
+        scene.send(30).await;
+        let running = scene.start();
+        scene.wait_until_counted().await;
+        running.stop().await;
+        scene.check().await;
+        // Made later, as after the loss of the first: what counts is that, and not the name.
+        scene.log.close().await;
+        scene.log = log_on_a_server().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_server_gives_in_pieces_is_counted_without_a_rest_between() {
-    let mut scene = Scene::on_a_server_without_rest().await;
+    // Whoever rests does so for good.
+    let mut scene = Scene::on_a_server(Duration::MAX).await;
     scene.send(8_000).await;
     let running = scene.start();
     scene.wait_until_counted().await;

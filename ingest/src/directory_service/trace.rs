@@ -59,7 +59,8 @@ async fn find_in_log(log: &dyn Log, rows: &[OutboxRow]) -> Result<BTreeMap<Event
 }
 
 /// A `seq` before everything that was stored at `since` or later. Steps back from the head, twice as far each
-/// time, so it reads at most 53 events and comes out at most twice as far back as need be.
+/// time, so it reads at most 53 events and comes out at most twice as far back as need be. It ends at the first event of
+/// the conversation.
 async fn seq_before(log: &dyn Log, conversation: ConversationId, head: Head, since: Timestamp) -> Result<u64> {
     if head.at < since {
         return Ok(head.position.seq);
@@ -68,7 +69,7 @@ async fn seq_before(log: &dyn Log, conversation: ConversationId, head: Head, sin
     loop {
         let after_seq = head.position.seq.saturating_sub(step);
         let next = log.read(conversation, after_seq, 1).await?;
-        let is_before = next.first().is_some_and(|entry| entry.at < since);
+        let is_before = next.first().is_some_and(|entry| entry.at < since || entry.prev == 0);
         if is_before || after_seq == 0 {
             return Ok(after_seq);
         }

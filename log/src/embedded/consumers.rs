@@ -109,7 +109,8 @@ impl Consumers {
     pub(crate) fn lag(&self, shard: &Shard, consumer: Consumer) -> Lag {
         let acked_seq = self.reader(consumer).map_or(0, |reader| reader.progress.lock().acked);
         let removed = shard.oldest() - 1;
-        Lag { events: shard.tail.last_seq().saturating_sub(acked_seq.max(removed)), acked_seq }
+        let end_seq = shard.tail.last_seq();
+        Lag { events: end_seq.saturating_sub(acked_seq.max(removed)), acked_seq, end_seq }
     }
 
     /// The last `seq` that every known consumer has acknowledged, `None` when there is no consumer.

@@ -92,7 +92,7 @@ impl Consumers {
     pub(super) async fn ack(&self, consumer: Consumer, seq: u64) -> Result<()> {
         let Parts { reading, progress, connection, .. } = &self.parts;
         let is_stored = seq <= reading.known_end(consumer.shard) || seq <= reading.end(consumer.shard).await?;
-        if !is_stored {
+        if !is_stored || seq <= reading.base {
             return Err(Error::Refused(format!("{seq} is not stored, it cannot be acknowledged")));
         }
         let group = self.join(consumer.group)?;

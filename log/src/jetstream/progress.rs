@@ -54,7 +54,7 @@ struct State {
 
 impl Progress {
     pub(super) async fn open(reading: &Arc<Reading>, stop: &CancellationToken) -> Result<Arc<Self>> {
-        let removed = (0..reading.names.shards).map(|_| AtomicU64::new(0)).collect();
+        let removed = (0..reading.names.shards).map(|_| AtomicU64::new(reading.base)).collect();
         let progress = Arc::new(Self { reading: Arc::clone(reading), acked: Mutex::default(), removed });
         let mut told = reading.client.subscribe(reading.names.progress_of_all()).await.map_err(unavailable)?;
         let (listening, asking, ended) = (Arc::clone(&progress), Arc::clone(&progress), stop.clone());
@@ -91,8 +91,8 @@ impl Progress {
             }
         };
         let removed = self.removed[usize::from(consumer.shard)].load(Ordering::Acquire);
-        let events = self.reading.known_end(consumer.shard).saturating_sub(acked_seq.max(removed));
-        Ok(Lag { events, acked_seq })
+        let end_seq = self.reading.known_end(consumer.shard);
+        Ok(Lag { events: end_seq.saturating_sub(acked_seq.max(removed)), acked_seq, end_seq })
     }
 
     fn hear(&self, message: &async_nats::Message) {
@@ -158,7 +158,11 @@ impl Progress {
         let subject = format!("$JS.API.CONSUMER.INFO.{}.{group}", self.reading.names.stream(shard));
         let answer = self.reading.client.request(subject, "".into()).await.map_err(unavailable)?;
         match serde_json::from_slice(&answer.payload).map_err(unavailable)? {
-            ConsumerInfo { ack_floor: Some(floor), .. } => Ok(self.learn(consumer, floor.stream_seq)),
+            ConsumerInfo { ack_floor: Some(floor), .. } => {
+                // Before the first event it has acknowledged nothing.
+                let is_any = floor.stream_seq > self.reading.base;
+                Ok(self.learn(consumer, if is_any { floor.stream_seq } else { 0 }))
+            }
             ConsumerInfo { error: Some(Refusal { err_code: NO_CONSUMER, .. }), .. } => Ok(self.learn(consumer, 0)),
             ConsumerInfo { error, .. } => {
                 Err(Error::Unavailable(error.map_or_else(String::new, |error| error.description)))

@@ -21,6 +21,7 @@ use super::headers;
 use super::headers::Stored;
 use super::mailbox::Mailbox;
 use super::names::Names;
+use super::streams::Kept;
 use crate::{Error, Head, Result};
 
 /// Messages that are asked for at once.
@@ -43,7 +44,9 @@ pub(super) struct Reading {
     pub(super) epoch: Epoch,
     mailbox: Mailbox,
     replicas: u8,
-    /// The last `seq` of each shard that this process knows of.
+    /// The `seq` before the first one of every shard.
+    pub(super) base: u64,
+    /// The last `seq` of each shard that this process knows of, [`Reading::base`] where there is none.
     ends: Vec<AtomicU64>,
 }
 
@@ -77,9 +80,10 @@ pub(super) struct Refusal {
 }
 
 impl Reading {
-    pub(super) fn new(client: Client, names: Arc<Names>, epoch: Epoch, mailbox: Mailbox, replicas: u8) -> Self {
-        let ends = (0..names.shards).map(|_| AtomicU64::new(0)).collect();
-        Self { client, names, epoch, mailbox, replicas, ends }
+    pub(super) fn new(client: Client, names: Arc<Names>, kept: Kept, mailbox: Mailbox, replicas: u8) -> Self {
+        let base = kept.first_seq - 1;
+        let ends = (0..names.shards).map(|_| AtomicU64::new(base)).collect();
+        Self { client, names, epoch: kept.epoch, mailbox, replicas, base, ends }
     }
 
     /// Notes that there is something at `seq`.
@@ -91,7 +95,7 @@ impl Reading {
 
     /// The last `seq` of a shard that this process knows of.
     pub(super) fn known_end(&self, shard: u16) -> u64 {
-        self.ends.get(usize::from(shard)).map_or(0, |end| end.load(Ordering::Acquire))
+        self.ends.get(usize::from(shard)).map_or(self.base, |end| end.load(Ordering::Acquire))
     }
 
     /// The end of a shard, by its leader's word.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, StorageType};
 use async_nats::jetstream::{Context, ErrorCode, kv};
-use types::{Epoch, EventId};
+use types::{Epoch, EventId, Timestamp};
 
 use super::connection::unavailable;
 use super::leases::LIFETIME;
@@ -45,6 +45,8 @@ pub(super) struct Settings {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kept {
     pub(super) epoch: Epoch,
+    /// The first `seq` of every shard.
+    pub(super) first_seq: u64,
     /// How long every stream keeps an event.
     pub(super) retention: Duration,
     /// How long every stream remembers an id.
@@ -101,7 +103,7 @@ impl Marks {
 /// Makes what is missing and brings what is there up to date. May be run twice, and from several places at once.
 pub(super) async fn migrate(context: &Context, names: &Names, settings: Settings) -> Result<()> {
     check_settings(settings)?;
-    let found = first_marks(context, names, settings).await?;
+    let Found { marks: found, first_seq, .. } = first_stream(context, names, settings).await?;
     if found.version > VERSION {
         let version = found.version;
         return Err(Error::Refused(format!(
@@ -111,7 +113,7 @@ pub(super) async fn migrate(context: &Context, names: &Names, settings: Settings
     found.check_shards(names)?;
     let marks = Marks { version: VERSION, is_whole: true, ..found };
     for shard in (0..names.shards).rev() {
-        let config = config(names, shard, settings, marks);
+        let config = config(names, shard, settings, (marks, first_seq));
         if shard > 0 && !found.is_whole {
             make(context, config.clone()).await?;
         }
@@ -144,14 +146,17 @@ fn check_settings(settings: Settings) -> Result<()> {
     Ok(())
 }
 
-/// What stands in shard 0's stream, which is made when it is missing. Whoever makes it chooses the epoch.
-async fn first_marks(context: &Context, names: &Names, settings: Settings) -> Result<Marks> {
+/// Shard 0's stream, which is made when it is missing. Whoever makes it chooses the epoch, and the first `seq` of all
+/// shards: the milliseconds since 1970. So a log that is made anew goes on above the places of the one before it, as
+/// long as no shard of that had more than a thousand events a second through all its life.
+async fn first_stream(context: &Context, names: &Names, settings: Settings) -> Result<Found> {
     for _ in 0..ATTEMPTS {
         if let Some(found) = look_at(context, names, 0).await? {
-            return Ok(found.marks);
+            return Ok(found);
         }
         let marks = Marks { version: VERSION, shards: names.shards, epoch: new_epoch(names), is_whole: false };
-        make(context, config(names, 0, settings, marks)).await?;
+        let first_seq = u64::try_from(Timestamp::now().as_millis()).unwrap_or(1);
+        make(context, config(names, 0, settings, (marks, first_seq))).await?;
         // Another server of several may not yet know of it.
         tokio::time::sleep(PAUSE).await;
     }
@@ -172,6 +177,7 @@ async fn make(context: &Context, config: Config) -> Result<()> {
 /// A stream as it is.
 struct Found {
     marks: Marks,
+    first_seq: u64,
     max_age: Duration,
     duplicate_window: Duration,
 }
@@ -183,6 +189,7 @@ async fn look_at(context: &Context, names: &Names, shard: u16) -> Result<Option<
             let config = &stream.cached_info().config;
             Ok(Some(Found {
                 marks: Marks::read(&name, &config.metadata)?,
+                first_seq: config.first_sequence.unwrap_or(1).max(1),
                 // An operator may have lifted the bound altogether.
                 max_age: if config.max_age.is_zero() { Duration::MAX } else { config.max_age },
                 duplicate_window: config.duplicate_window,
@@ -201,7 +208,7 @@ fn new_epoch(names: &Names) -> Epoch {
     Epoch::new(u32::from_be_bytes(*id.as_bytes().last_chunk().unwrap_or(&[0; 4])))
 }
 
-fn config(names: &Names, shard: u16, settings: Settings, marks: Marks) -> Config {
+fn config(names: &Names, shard: u16, settings: Settings, (marks, first_seq): (Marks, u64)) -> Config {
     let events = names.events_of_shard(shard);
     Config {
         name: names.stream(shard),
@@ -220,6 +227,8 @@ fn config(names: &Names, shard: u16, settings: Settings, marks: Marks) -> Config
         duplicate_window: settings.duplicate_window,
         allow_direct: true,
         deny_delete: true,
+        // Logs that begin at 1 were made without it.
+        first_sequence: Some(first_seq).filter(|first| *first > 1),
         metadata: marks.write(),
         ..Config::default()
     }
@@ -251,7 +260,8 @@ pub(super) async fn check(context: &Context, names: &Names) -> Result<Kept> {
         )));
     }
     let epoch = first.marks.epoch;
-    let mut kept = Kept { epoch, retention: first.max_age, duplicate_window: first.duplicate_window };
+    let Found { first_seq, max_age: retention, duplicate_window, .. } = first;
+    let mut kept = Kept { epoch, first_seq, retention, duplicate_window };
     for shard in 1..names.shards {
         let other = look_at(context, names, shard).await?.filter(|other| other.marks.epoch == epoch);
         let missing = || Error::Damaged(format!("the stream {} is missing or another log's", names.stream(shard)));

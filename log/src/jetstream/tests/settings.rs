@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::Error;
+use types::ConversationId;
+
+use crate::contract::{append, event, group, seqs, soon};
 use crate::jetstream::names::Names;
 use crate::jetstream::{Options, migrate, open};
+use crate::{Consumer, Error, Lag};
 
-use super::Made;
+use super::{Made, remove};
 
 fn refusal<T>(result: Result<T, Error>) -> String {
     match result {
@@ -110,6 +113,42 @@ async fn a_shard_that_was_lost_is_not_made_again_in_silence() {
     context.delete_stream(names.stream(1)).await.unwrap();
     assert!(matches!(migrate(&made.options).await, Err(Error::Damaged(_))));
     assert!(matches!(open(made.options.clone()).await, Err(Error::Damaged(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_made_anew_goes_on_above_the_places_of_the_one_before_it() {
+    let made = Made::shared(2);
+    let (mut ended, mut epochs) = (vec![0, 0], Vec::new());
+    for _ in 0..2 {
+        let log = made.open().await;
+        let consumers = [0, 1].map(|shard| Consumer { group: "ingest", shard });
+        for (consumer, end_seq) in consumers.into_iter().zip(log.ends().await.unwrap()) {
+            assert!(end_seq >= ended[usize::from(consumer.shard)]);
+            assert_eq!(log.lag(consumer).await.unwrap(), Lag { events: 0, acked_seq: 0, end_seq });
+            assert!(matches!(log.ack(consumer, 1).await, Err(Error::Refused(_))));
+        }
+        // So many that each shard has some.
+        let mut stored = vec![Vec::new(), Vec::new()];
+        for _ in 0..20 {
+            let conversation = ConversationId::from(group());
+            let seq = append(&*log, event(conversation)).await.position.seq;
+            stored[usize::from(conversation.shard(2))].push(seq);
+        }
+        for (consumer, stored) in consumers.into_iter().zip(&stored) {
+            let given = soon(log.fetch(consumer, 100)).await.unwrap();
+            assert_eq!(seqs(&given), *stored);
+            let lag = Lag { events: stored.len() as u64, acked_seq: 0, end_seq: *stored.last().unwrap() };
+            assert_eq!(log.lag(consumer).await.unwrap(), lag);
+            log.ack(consumer, lag.end_seq).await.unwrap();
+            assert_eq!(log.lag(consumer).await.unwrap(), Lag { events: 0, acked_seq: lag.end_seq, ..lag });
+        }
+        ended = log.ends().await.unwrap();
+        epochs.push(log.layout().epoch);
+        migrate(&made.options).await.unwrap();
+        log.close().await;
+        remove(&made.options).await;
+    }
+    assert_ne!(epochs[0], epochs[1]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
