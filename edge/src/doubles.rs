@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use history::{History, Message, Order, Page, Tail};
+use history::{End, History, Message, Order, Page, Tail};
 use log::{Append, Consumer, Feed, Head, Lag, Layout, Log, Receipt, Requests, Topic};
 use parking_lot::Mutex;
 use types::{Body, Content, ConversationId, Entry, Epoch, Event, EventId, Position, Region, Timestamp, UserId};
@@ -91,6 +91,14 @@ impl History for PlainHistory {
         Ok(conversations.iter().map(tail).collect())
     }
 
+    async fn ends(&self, conversations: &[ConversationId]) -> history::Result<Vec<Option<End>>> {
+        let end = |conversation: &ConversationId| {
+            let last = self.all(*conversation).pop()?;
+            Some(End { position: last.position, at: last.at })
+        };
+        Ok(conversations.iter().map(end).collect())
+    }
+
     async fn messages(&self, conversation: ConversationId, page: &Page) -> history::Result<Vec<Message>> {
         let mut messages = self.present(conversation);
         messages.retain(|message| {
@@ -165,6 +173,10 @@ impl History for AwayHistory {
 
     async fn tails(&self, _: &[ConversationId]) -> history::Result<Vec<Option<Tail>>> {
         self.tails_asked.fetch_add(1, Ordering::Relaxed);
+        Self::away()
+    }
+
+    async fn ends(&self, _: &[ConversationId]) -> history::Result<Vec<Option<End>>> {
         Self::away()
     }
 

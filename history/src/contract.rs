@@ -8,6 +8,7 @@
 //! where `open` gives a history, and whatever must live as long.
 
 mod at_once;
+mod falling;
 mod model;
 mod room;
 
@@ -22,6 +23,7 @@ pub(crate) use self::at_once::{
     conversations_may_be_stored_at_once, events_may_be_stored_twice_at_once, whoever_asks_after_a_store_sees_it,
     whoever_sees_the_tail_sees_everything_before_it,
 };
+pub(crate) use self::falling::the_order_is_the_logs_though_its_time_falls;
 use self::model::Case;
 pub(crate) use self::room::Room;
 use crate::{Error, History, Message, Order, Page};
@@ -49,6 +51,7 @@ macro_rules! contract {
             a_conversation_without_events_is_empty_everywhere,
             long_pages_and_long_questions_are_answered,
             a_conversation_of_years_is_read_as_one,
+            the_order_is_the_logs_though_its_time_falls,
             peers_come_in_order_and_once,
             notes_to_oneself_have_oneself_as_peer,
             a_read_mark_never_falls,
@@ -293,6 +296,8 @@ pub(crate) async fn long_pages_and_long_questions_are_answered(history: &dyn His
     assert_eq!(messages.iter().map(|message| message.seq.to_string()).collect::<Vec<_>>(), texts);
     let tails = history.tails(&vec![room.conversation; MESSAGES]).await.unwrap();
     assert_eq!(tails, vec![room.tail(history).await; MESSAGES]);
+    let ends = history.ends(&vec![room.conversation; MESSAGES]).await.unwrap();
+    assert!(ends.iter().all(|end| end.is_some_and(|end| end.position.seq == room.seq)));
 }
 
 pub(crate) async fn a_conversation_of_years_is_read_as_one(history: &dyn History) {

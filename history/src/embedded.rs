@@ -15,7 +15,7 @@ use types::{ConversationId, Entry, EventId, UserId};
 
 use self::marks::Marks;
 use self::store::Store;
-use crate::{Error, History, Message, Page, Result, Tail};
+use crate::{End, Error, History, Message, Page, Result, Tail};
 
 /// Reads of at most so many rows are done where they are asked for: they take less time than handing them to
 /// another thread does. Longer ones would hold up the tasks of this thread.
@@ -59,6 +59,11 @@ impl History for Embedded {
     async fn tails(&self, conversations: &[ConversationId]) -> Result<Vec<Option<Tail>>> {
         let conversations = conversations.to_vec();
         self.read(conversations.len(), move |store| store.tails(&conversations)).await
+    }
+
+    async fn ends(&self, conversations: &[ConversationId]) -> Result<Vec<Option<End>>> {
+        let conversations = conversations.to_vec();
+        self.read(conversations.len(), move |store| store.ends(&conversations)).await
     }
 
     async fn messages(&self, conversation: ConversationId, page: &Page) -> Result<Vec<Message>> {

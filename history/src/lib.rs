@@ -121,6 +121,15 @@ pub struct Message {
     pub deleted: bool,
 }
 
+/// Where what is stored of a conversation ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The place of the last stored event.
+    pub position: Position,
+    /// When the log stored that event.
+    pub at: Timestamp,
+}
+
 /// The end of what is stored of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tail {
@@ -139,8 +148,9 @@ pub struct Page {
     pub before_seq: Option<u64>,
     /// Only messages with a greater `seq`.
     pub after_seq: Option<u64>,
-    /// Only messages that the log stored at this time or later, whenever they were said. Relies on what logs keep to: within a
-    /// conversation times do not fall as `seq` grows.
+    /// Only messages that the log stored at this time or later, whenever they were said. Relies on that within a conversation
+    /// times do not fall as `seq` grows. Where they do, because another machine goes on with the log whose clock is behind,
+    /// the page begins at one of the places where the time passes this one; the order is that of `seq` all the same.
     pub since: Option<Timestamp>,
     /// Only messages of this sender.
     pub sender: Option<UserId>,
@@ -174,6 +184,10 @@ pub trait History: Send + Sync + 'static {
 
     /// The tails of conversations, `None` where nothing is stored, in the order of the question.
     async fn tails(&self, conversations: &[ConversationId]) -> Result<Vec<Option<Tail>>>;
+
+    /// As [`History::tails`] without the last messages, which cost as much again: for the order of conversations, and
+    /// for where the log goes on.
+    async fn ends(&self, conversations: &[ConversationId]) -> Result<Vec<Option<End>>>;
 
     /// A page of messages. A page of a part of them costs in the size of the page and not of the conversation,
     /// for a sender too.

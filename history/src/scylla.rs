@@ -34,7 +34,7 @@ use self::peers::Peers;
 use self::sharing::Sharing;
 use self::tails::Tails;
 use self::writer::Writer;
-use crate::{CqlServer, History, Message, Page, Result, Tail};
+use crate::{CqlServer, End, History, Message, Page, Result, Tail};
 
 /// Questions of one call that are on their way at once.
 const QUESTIONS_AT_ONCE: usize = 64;
@@ -43,6 +43,7 @@ struct Scylla {
     store: Arc<Store>,
     writer: Writer,
     tails: Arc<Sharing<ConversationId, Option<Tail>>>,
+    ends: Arc<Sharing<ConversationId, Option<End>>>,
     pages: Arc<Sharing<(ConversationId, Page), Vec<Message>>>,
     events: Arc<Sharing<(ConversationId, u64, usize), Vec<Entry>>>,
 }
@@ -63,12 +64,7 @@ struct Store {
 pub(crate) async fn open(server: &CqlServer) -> Result<Arc<dyn History>> {
     let connection = Arc::new(Connection::open(server).await?);
     schema::check(&connection, server).await?;
-    let (tails, ids) = (Arc::new(Tails::prepare(&connection).await?), Arc::new(Ids::prepare(&connection).await?));
-    let (peers, events) = (Arc::new(Peers::prepare(&connection).await?), Arc::new(Events::prepare(&connection).await?));
-    let (pages, marks) = (Pages::prepare(&connection, events.clone()).await?, Marks::prepare(&connection).await?);
-    let writer = Writer::prepare(&connection, tails.clone(), ids.clone(), peers.clone(), events).await?;
-    let store = Arc::new(Store { pages, tails, ids, peers, marks });
-    Ok(Arc::new(Scylla { store, writer, tails: Arc::default(), pages: Arc::default(), events: Arc::default() }))
+    Ok(Arc::new(Scylla::over(&connection).await?))
 }
 
 /// Brings the keyspace and its tables to this program's schema.
@@ -79,6 +75,19 @@ pub(crate) async fn migrate(server: &CqlServer) -> Result<()> {
     schema::migrate(&Connection::open(server).await?, server).await
 }
 
+impl Scylla {
+    async fn over(connection: &Arc<Connection>) -> Result<Self> {
+        let (tails, ids) = (Arc::new(Tails::prepare(connection).await?), Arc::new(Ids::prepare(connection).await?));
+        let (peers, events) =
+            (Arc::new(Peers::prepare(connection).await?), Arc::new(Events::prepare(connection).await?));
+        let (pages, marks) = (Pages::prepare(connection, events).await?, Marks::prepare(connection).await?);
+        let writer = Writer::prepare(connection, tails.clone(), ids.clone(), peers.clone(), &pages).await?;
+        let store = Arc::new(Store { pages, tails, ids, peers, marks });
+        let (tails, ends) = (Arc::default(), Arc::default());
+        Ok(Self { store, writer, tails, ends, pages: Arc::default(), events: Arc::default() })
+    }
+}
+
 impl Store {
     async fn tail(&self, conversation: ConversationId) -> Result<Option<Tail>> {
         let Some(tail) = self.tails.read(conversation).await? else { return Ok(None) };
@@ -87,6 +96,11 @@ impl Store {
             None => None,
         };
         Ok(Some(Tail { position: tail.position, at: tail.at, last_message }))
+    }
+
+    async fn end(&self, conversation: ConversationId) -> Result<Option<End>> {
+        let tail = self.tails.read(conversation).await?;
+        Ok(tail.map(|tail| End { position: tail.position, at: tail.at }))
     }
 
     async fn message_at(
@@ -131,6 +145,16 @@ impl History for Scylla {
         });
         let tails: Vec<_> = tails.collect();
         stream::iter(tails).buffered(QUESTIONS_AT_ONCE).try_collect().await
+    }
+
+    async fn ends(&self, conversations: &[ConversationId]) -> Result<Vec<Option<End>>> {
+        let &[conversation] = conversations else { return self.store.tails.ends(conversations).await };
+        let store = Arc::clone(&self.store);
+        let read = move |conversation| {
+            let store = Arc::clone(&store);
+            async move { store.end(conversation).await }
+        };
+        Ok(vec![self.ends.read(conversation, read).await?])
     }
 
     async fn messages(&self, conversation: ConversationId, page: &Page) -> Result<Vec<Message>> {

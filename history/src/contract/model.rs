@@ -10,7 +10,7 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use types::{Body, Content, ConversationId, Entry, Event, EventId, Position, Region, Timestamp, UserId};
 
 use super::{EPOCH, group, user};
-use crate::{History, Message, Order, Page, Tail};
+use crate::{End, History, Message, Order, Page, Tail};
 
 const CONVERSATIONS: usize = 3;
 const SENDERS: usize = 3;
@@ -142,6 +142,10 @@ async fn compare_ids(history: &dyn History, conversation: ConversationId, entrie
 async fn compare_tails(history: &dyn History, conversations: &[ConversationId], entries: &[Entry]) {
     let tails: Vec<_> = conversations.iter().map(|conversation| Model::of(*conversation, entries).tail()).collect();
     assert_eq!(history.tails(conversations).await.unwrap(), tails);
+    let ends: Vec<_> =
+        tails.into_iter().map(|tail| tail.map(|Tail { position, at, .. }| End { position, at })).collect();
+    assert_eq!(history.ends(conversations).await.unwrap(), ends);
+    assert_eq!(history.ends(&conversations[..1]).await.unwrap(), ends[..1]);
 }
 
 async fn compare_pages(

@@ -12,7 +12,7 @@ use types::{ConversationId, Entry, EventId, UserId};
 use super::batch::{Batch, Writer};
 use super::row::{Row, TailRow};
 use super::table::{self, Class, Number, Place, Table, Tables};
-use crate::{Error, Message, Result, Tail};
+use crate::{End, Error, Message, Result, Tail};
 
 /// Blocks of files that were read of late.
 const CACHE_BYTES: u64 = 16 << 20;
@@ -96,6 +96,11 @@ impl Store {
     pub(super) fn tails(&self, conversations: &[ConversationId]) -> Result<Vec<Option<Tail>>> {
         let view = self.view();
         conversations.iter().map(|conversation| view.tail(*conversation)).collect()
+    }
+
+    pub(super) fn ends(&self, conversations: &[ConversationId]) -> Result<Vec<Option<End>>> {
+        let view = self.view();
+        conversations.iter().map(|conversation| view.end(*conversation)).collect()
     }
 
     pub(super) fn message(&self, conversation: ConversationId, id: EventId) -> Result<Option<Message>> {
@@ -194,6 +199,12 @@ impl View<'_> {
     pub(super) fn row(&self, number: Number, place: Place) -> Result<Row> {
         let row = self.get(Table::Events, &number.event(place))?;
         Row::decode(&row.ok_or_else(|| Error::Damaged(format!("event {} has no row", place.seq)))?)
+    }
+
+    fn end(&self, conversation: ConversationId) -> Result<Option<End>> {
+        let Some(number) = self.number(conversation)? else { return Ok(None) };
+        let tail = self.tail_row(number)?;
+        Ok(Some(End { position: tail.position, at: tail.at }))
     }
 
     fn tail(&self, conversation: ConversationId) -> Result<Option<Tail>> {

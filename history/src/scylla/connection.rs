@@ -36,6 +36,9 @@ pub(super) struct Connection {
     pub(super) session: Session,
     reads: ExecutionProfileHandle,
     writes: Semaphore,
+    /// How many requests were made.
+    #[cfg(test)]
+    pub(super) requests: std::sync::atomic::AtomicUsize,
 }
 
 impl Connection {
@@ -57,7 +60,13 @@ impl Connection {
         let session = tokio::time::timeout(CONNECT_PATIENCE, builder.build()).await;
         let session = session.map_err(|_| Error::Unavailable("the server does not answer".into()))?;
         let session = session.map_err(|error| Error::Unavailable(error.to_string()))?;
-        Ok(Self { session, reads: reads.into_handle(), writes: Semaphore::new(WRITES_AT_ONCE) })
+        Ok(Self {
+            session,
+            reads: reads.into_handle(),
+            writes: Semaphore::new(WRITES_AT_ONCE),
+            #[cfg(test)]
+            requests: Default::default(),
+        })
     }
 
     /// Prepares a statement that reads.
@@ -83,6 +92,7 @@ impl Connection {
         let mut rows = Vec::new();
         let mut page = PagingState::start();
         loop {
+            self.count();
             let answer = self.session.execute_single_page(statement, &values, page).await;
             let (answer, state) = answer.map_err(execution_error)?;
             let answer = answer.into_rows_result().map_err(damaged)?;
@@ -107,12 +117,19 @@ impl Connection {
     /// Writes one row.
     pub(super) async fn write(&self, statement: &PreparedStatement, values: impl SerializeRow) -> Result<()> {
         let _permit = self.writes.acquire().await.map_err(|_| Error::Unavailable("it is closed".into()))?;
+        self.count();
         self.session.execute_unpaged(statement, values).await.map(drop).map_err(execution_error)
+    }
+
+    fn count(&self) {
+        #[cfg(test)]
+        self.requests.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Writes rows of one partition, all at once.
     pub(super) async fn write_batch(&self, batch: &Batch, values: &[impl SerializeRow]) -> Result<()> {
         let _permit = self.writes.acquire().await.map_err(|_| Error::Unavailable("it is closed".into()))?;
+        self.count();
         self.session.batch(batch, values).await.map(drop).map_err(execution_error)
     }
 }

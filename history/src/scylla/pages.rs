@@ -17,7 +17,7 @@ use crate::{Message, Order, Page, Result};
 pub(super) struct Pages {
     connection: Arc<Connection>,
     pub(super) events: Arc<Events>,
-    buckets: Buckets,
+    pub(super) buckets: Arc<Buckets>,
     sent_newest: PreparedStatement,
     sent_oldest: PreparedStatement,
 }
@@ -32,7 +32,7 @@ impl Pages {
         Ok(Self {
             connection: Arc::clone(connection),
             events,
-            buckets: Buckets::prepare(connection).await?,
+            buckets: Arc::new(Buckets::prepare(connection).await?),
             sent_newest: connection.prepare_read(SENT_NEWEST).await?,
             sent_oldest: connection.prepare_read(SENT_OLDEST).await?,
         })
@@ -101,8 +101,9 @@ impl PageReader<'_> {
             }
             let reads = wave.into_iter().map(|bucket| self.read_bucket(bucket, left));
             let read = try_join_all(reads).await?.into_iter().flatten().take(left);
-            // Newest first, whatever follows one that is too old is older still.
-            messages.extend(read.take_while(|message| page.since.is_none_or(|since| message.created_at >= since)));
+            // Newest first, whatever follows one that is too old is older still. Oldest first, the page begins behind those.
+            let since = page.since.filter(|_| page.order == Order::Desc);
+            messages.extend(read.take_while(|message| since.is_none_or(|since| message.created_at >= since)));
         }
     }
 

@@ -23,6 +23,8 @@ pub(super) struct Plan<'a> {
     conversation: ConversationId,
     /// The tail as it was, then as it is to be.
     pub(super) tail: Option<TailRow>,
+    /// The bucket of the event before, if there is one, then of the last one that was added.
+    pub(super) bucket: Option<Bucket>,
     /// Where the first event of an id is: what was stored, then also what is planned.
     places: HashMap<EventId, Place>,
     /// By bucket and `seq`.
@@ -54,16 +56,21 @@ pub(super) struct Change {
 }
 
 impl<'a> Plan<'a> {
-    /// For a conversation of which so much is stored, and the `places` of every id that its new events name, as far as
-    /// they are stored.
-    pub(super) fn new(conversation: ConversationId, tail: Option<TailRow>, places: HashMap<EventId, Place>) -> Self {
+    /// For a conversation of which so much is stored, with the bucket of the event before those that are added, and the
+    /// `places` of every id that these name, as far as they are stored.
+    pub(super) fn new(
+        conversation: ConversationId,
+        (tail, bucket): (Option<TailRow>, Option<Bucket>),
+        places: HashMap<EventId, Place>,
+    ) -> Self {
         let (rows, ids, starts, speakers) = (BTreeMap::new(), Vec::new(), Vec::new(), BTreeMap::new());
-        Self { conversation, tail, places, rows, ids, starts, speakers }
+        Self { conversation, tail, bucket, places, rows, ids, starts, speakers }
     }
 
-    /// Adds an event. They come in order of `seq`.
-    pub(super) fn add(&mut self, entry: &'a Entry, reading: Reading) {
-        let (seq, bucket) = (entry.position.seq, Bucket::of(entry.at));
+    /// Adds an event to its bucket: see [`Bucket::follow`]. They come in order of `seq`. Those that are stored already may
+    /// be added as well: what is written for them is what was written before.
+    pub(super) fn add(&mut self, entry: &'a Entry, bucket: Bucket, reading: Reading) {
+        let seq = entry.position.seq;
         let mut class = Class::Other;
         let mut sender = None;
         if let Some(id) = reading.id.filter(|id| self.is_first(*id, seq)) {
@@ -81,8 +88,10 @@ impl<'a> Plan<'a> {
         }
         let row = self.rows.entry((bucket, seq)).or_default();
         (row.event, row.sender) = (Some((entry, class)), sender);
-        self.begin_bucket(bucket, seq);
-        self.move_tail(entry, class);
+        if self.bucket.replace(bucket) != Some(bucket) {
+            self.starts.push((bucket, seq));
+        }
+        self.move_tail(entry, class, bucket);
     }
 
     /// Whether no earlier event has this id. That the event itself was stored before, perhaps not wholly, is no
@@ -106,22 +115,14 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn begin_bucket(&mut self, bucket: Bucket, seq: u64) {
-        // An event that comes after later ones may lie before the start of its bucket.
-        let is_known = self.tail.is_some_and(|tail| Bucket::of(tail.at) == bucket && tail.position.seq < seq);
-        if !is_known {
-            self.starts.push((bucket, seq));
-        }
-    }
-
-    fn move_tail(&mut self, entry: &Entry, class: Class) {
+    fn move_tail(&mut self, entry: &Entry, class: Class, bucket: Bucket) {
         let (position, at) = (entry.position, entry.at);
         let tail = self.tail.get_or_insert(TailRow { position, at, last_message: None });
         if position.seq > tail.position.seq {
             (tail.position, tail.at) = (position, at);
         }
         if class == Class::Message && tail.last_message.is_none_or(|(_, seq)| seq < position.seq) {
-            tail.last_message = Some((Bucket::of(at), position.seq));
+            tail.last_message = Some((bucket, position.seq));
         }
     }
 

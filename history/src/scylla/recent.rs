@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use types::{ConversationId, EventId, Timestamp};
 
 use super::events::Place;
+use super::stamp::Bucket;
 use super::tails::TailRow;
 
 /// How many conversations and ids of theirs are remembered, together.
@@ -45,6 +46,8 @@ impl Remembered {
 pub(super) struct Recent {
     /// `None` when nothing is stored.
     pub(super) tail: Option<TailRow>,
+    /// The bucket of the event at the tail; while nothing has been added, of the one before what is to be.
+    pub(super) bucket: Option<Bucket>,
     /// The ids of all events that were stored after this are here, and perhaps more.
     since: Timestamp,
     ids: HashMap<EventId, Place>,
@@ -54,9 +57,9 @@ pub(super) struct Recent {
 
 impl Recent {
     /// Of a conversation that ends here.
-    pub(super) fn from(tail: Option<TailRow>) -> Self {
+    pub(super) fn from(tail: Option<TailRow>, bucket: Option<Bucket>) -> Self {
         let since = tail.map_or(Timestamp::default(), |tail| tail.at);
-        Self { tail, since, ids: HashMap::new(), order: VecDeque::new() }
+        Self { tail, bucket, since, ids: HashMap::new(), order: VecDeque::new() }
     }
 
     /// Where the first events of these ids are, as far as that is remembered; then the ids to ask for. Each id comes with
@@ -82,13 +85,17 @@ impl Recent {
         self.ids.contains_key(&id) || (self.since.plus(MARGIN) < id.born_at() && id.born_at() <= at.plus(MARGIN))
     }
 
-    /// The conversation goes on with events of these ids, the first of each, to another end.
-    pub(super) fn go_on(&mut self, ids: impl IntoIterator<Item = (EventId, Place, Timestamp)>, end: TailRow) {
+    /// The conversation goes on with events of these ids, the first of each, to another end, which lies in this bucket.
+    pub(super) fn go_on(
+        &mut self,
+        ids: impl IntoIterator<Item = (EventId, Place, Timestamp)>,
+        (end, bucket): (TailRow, Option<Bucket>),
+    ) {
         for (id, place, at) in ids {
             self.ids.insert(id, place);
             self.order.push_back((at, id));
         }
-        self.tail = Some(end);
+        (self.tail, self.bucket) = (Some(end), bucket);
         self.forget(end.at.minus(2 * MARGIN));
     }
 
@@ -111,7 +118,6 @@ mod tests {
 
     use super::*;
     use crate::scylla::events::Class;
-    use crate::scylla::stamp::Bucket;
 
     fn tail(seq: u64, at: Timestamp) -> TailRow {
         TailRow { position: Position { epoch: Epoch::default(), seq }, at, last_message: None }
@@ -123,20 +129,20 @@ mod tests {
 
     /// A conversation whose end was stored long before `now`.
     fn old(now: Timestamp) -> Recent {
-        Recent::from(Some(tail(1, now.minus(3 * MARGIN))))
+        Recent::from(Some(tail(1, now.minus(3 * MARGIN))), None)
     }
 
     #[test]
     fn a_new_id_in_a_quiet_conversation_is_known_to_be_new() {
         let (id, now) = (EventId::generate(Region::default()), Timestamp::now());
         assert!(old(now).knows(id, now) && old(now).ids.is_empty());
-        assert!(Recent::from(None).knows(id, now), "nothing is stored at all");
+        assert!(Recent::from(None, None).knows(id, now), "nothing is stored at all");
     }
 
     #[test]
     fn an_id_that_may_have_been_used_unseen_is_not_known() {
         let (id, now) = (EventId::generate(Region::default()), Timestamp::now());
-        let recent = Recent::from(Some(tail(1, now.minus(MARGIN / 2))));
+        let recent = Recent::from(Some(tail(1, now.minus(MARGIN / 2))), None);
         assert!(!recent.knows(id, now), "another process stored events just now");
         assert!(!old(now).knows(id, now.minus(2 * MARGIN)), "an id from the future");
     }
@@ -145,10 +151,10 @@ mod tests {
     fn what_was_stored_of_late_is_found_and_what_was_stored_before_is_asked_for() {
         let (first, now) = (EventId::generate(Region::default()), Timestamp::now());
         let mut recent = old(now);
-        recent.go_on([(first, place(2), now)], tail(2, now));
+        recent.go_on([(first, place(2), now)], (tail(2, now), None));
         assert_eq!(recent.places([(first, now)].into_iter()), (HashMap::from([(first, place(2))]), vec![]));
         let later = now.plus(3 * MARGIN);
-        recent.go_on([(EventId::generate(Region::default()), place(3), later)], tail(3, later));
+        recent.go_on([(EventId::generate(Region::default()), place(3), later)], (tail(3, later), None));
         assert_eq!(recent.places([(first, later)].into_iter()), (HashMap::new(), vec![first]));
     }
 
@@ -157,7 +163,7 @@ mod tests {
         let now = Timestamp::now();
         let mut recent = old(now);
         let ids: Vec<EventId> = (0..=REMEMBERED_IDS).map(|_| EventId::generate(Region::default())).collect();
-        recent.go_on(ids.iter().zip(2..).map(|(id, seq)| (*id, place(seq), now)), tail(9_999, now));
+        recent.go_on(ids.iter().zip(2..).map(|(id, seq)| (*id, place(seq), now)), (tail(9_999, now), None));
         assert_eq!(recent.ids.len(), REMEMBERED_IDS);
         assert!(!recent.knows(ids[0], now) && recent.knows(ids[REMEMBERED_IDS], now));
     }

@@ -59,4 +59,12 @@ impl Bucket {
     pub(super) fn of(at: Timestamp) -> Self {
         Self(i32::try_from(at.as_millis() / BUCKET_MILLIS).unwrap_or(i32::MAX))
     }
+
+    /// The bucket of an event that was stored `at`, behind an event in the bucket `before`. Buckets never fall as `seq`
+    /// grows, though times may: another machine, whose clock is behind, goes on with the log. So the order of buckets is
+    /// the order of events, and where an event lies depends on nothing but the events before it, whoever stores it and
+    /// however often.
+    pub(super) fn follow(before: Option<Self>, at: Timestamp) -> Self {
+        before.unwrap_or(Self::FIRST).max(Self::of(at))
+    }
 }

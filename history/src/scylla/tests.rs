@@ -12,6 +12,8 @@ use super::{migrate, open as open_at};
 use crate::contract::{Room, contract, group, user};
 use crate::{Config, CqlServer, Error, History};
 
+mod again;
+
 contract!(open);
 
 /// What the keyspaces of these tests are called, before the time of their making and a random number.

@@ -12,10 +12,11 @@ use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
 use types::{ConversationId, Entry, Epoch, EventId, UserId};
 
-use super::buckets::sender_key;
+use super::buckets::{Buckets, sender_key};
 use super::connection::Connection;
 use super::events::{Events, Partition, Place, ROWS_NAMED};
 use super::ids::Ids;
+use super::pages::Pages;
 use super::peers::Peers;
 use super::plan::{Plan, What, Write};
 use super::recent::{Recent, Remembered};
@@ -36,6 +37,7 @@ pub(super) struct Writer {
     ids: Arc<Ids>,
     peers: Arc<Peers>,
     events: Arc<Events>,
+    buckets: Arc<Buckets>,
     event: PreparedStatement,
     sent: PreparedStatement,
     id: PreparedStatement,
@@ -68,14 +70,15 @@ impl Writer {
         tails: Arc<Tails>,
         ids: Arc<Ids>,
         peers: Arc<Peers>,
-        events: Arc<Events>,
+        pages: &Pages,
     ) -> Result<Self> {
         Ok(Self {
             connection: Arc::clone(connection),
             tails,
             ids,
             peers,
-            events,
+            events: Arc::clone(&pages.events),
+            buckets: Arc::clone(&pages.buckets),
             event: connection.prepare_write(WRITE_EVENT).await?,
             sent: connection.prepare_write(WRITE_SENT).await?,
             id: connection.prepare_write(WRITE_ID).await?,
@@ -101,31 +104,31 @@ impl Writer {
         stream::iter(stores).buffer_unordered(CONVERSATIONS_AT_ONCE).try_collect().await
     }
 
+    /// Events that are stored already are written again: each write says the same as before, and what the store has lost
+    /// of them, as one does that was restored, is there again.
     async fn store_stretch(&self, stretch: Stretch<'_>) -> Result<()> {
         let conversation = stretch.conversation;
         let recent = self.recent(stretch).await?;
-        let tail = recent.lock().tail;
-        let new = stretch.unstored(&self.events, tail.as_ref()).await?;
-        if new.is_empty() {
-            return Ok(());
-        }
-        let readings: Vec<Reading> = new.iter().map(|entry| Reading::of(entry)).collect();
-        let places = self.places(conversation, &recent, new.iter().copied().zip(&readings)).await?;
-        let mut plan = Plan::new(conversation, tail, places);
-        for (entry, reading) in new.iter().copied().zip(readings) {
-            plan.add(entry, reading);
-        }
-        let peers = async {
-            match (tail, new.first()) {
-                (None, Some(first)) => self.peers.write(conversation, first.position.seq).await,
-                _ => Ok(()),
-            }
+        let (tail, bucket) = {
+            let recent = recent.lock();
+            (recent.tail, recent.bucket)
         };
+        let placed = stretch.placed(bucket);
+        stretch.refuse_another_log(&self.events, &placed, tail.as_ref()).await?;
+        let readings: Vec<Reading> = stretch.entries.iter().map(|entry| Reading::of(entry)).collect();
+        let places = self.places(conversation, &recent, stretch.entries.iter().copied().zip(&readings)).await?;
+        let mut plan = Plan::new(conversation, (tail, bucket), places);
+        for ((entry, bucket), reading) in placed.into_iter().zip(readings) {
+            plan.add(entry, bucket, reading);
+        }
         let rows = try_join_all(plan.chunks().into_iter().map(|chunk| self.write(chunk)));
-        try_join(try_join(peers, self.note_buckets(conversation, &plan)), rows).await?;
-        if let Some(end) = plan.tail {
+        try_join(try_join(self.note_peers(stretch, tail), self.note_buckets(conversation, &plan)), rows).await?;
+        let Some(end) = plan.tail else { return Ok(()) };
+        if tail != Some(end) {
             self.tails.write(conversation, &end).await?;
-            recent.lock().go_on(plan.ids, end);
+        }
+        if stretch.reaches(&end) {
+            recent.lock().go_on(plan.ids, (end, plan.bucket));
             self.remembered.keep(conversation, recent);
         }
         Ok(())
@@ -137,9 +140,11 @@ impl Writer {
         if let Some(recent) = self.remembered.get(stretch.conversation).filter(goes_on) {
             return Ok(recent);
         }
-        let tail = self.tails.read(stretch.conversation).await?;
+        let key = stretch.conversation.key();
+        let bucket = self.buckets.of(&key, stretch.first_seq().saturating_sub(1));
+        let (tail, bucket) = try_join(self.tails.read(stretch.conversation), bucket).await?;
         stretch.warn_of_gap(tail.as_ref());
-        Ok(Arc::new(Mutex::new(Recent::from(tail))))
+        Ok(Arc::new(Mutex::new(Recent::from(tail, bucket))))
     }
 
     /// Where the first events of all ids are that these events name, as far as they are stored.
@@ -181,6 +186,16 @@ impl Writer {
             What::Id { .. } => &self.id,
             What::Edit { .. } => &self.edit,
             What::Deletion { .. } => &self.deletion,
+        }
+    }
+
+    /// Notes a direct conversation of which nothing is stored, or whose first event comes again.
+    async fn note_peers(&self, stretch: Stretch<'_>, tail: Option<TailRow>) -> Result<()> {
+        match stretch.entries.first() {
+            Some(first) if tail.is_none() || first.prev == 0 => {
+                self.peers.write(stretch.conversation, first.position.seq).await
+            }
+            _ => Ok(()),
         }
     }
 
@@ -229,26 +244,42 @@ impl<'a> Stretch<'a> {
         }
     }
 
-    /// The events that are not stored. Those up to the tail are, with all their effects, if they are the tail's log's.
-    async fn unstored(&self, events: &Events, tail: Option<&TailRow>) -> Result<Vec<&'a Entry>> {
-        let Some(tail) = tail else { return Ok(self.entries.to_vec()) };
-        let old = self.entries.partition_point(|entry| entry.position.seq <= tail.position.seq);
-        let (old, new) = self.entries.split_at(old);
-        let stored = self.stored_epochs(events, old).await?;
-        let mut unstored = Vec::with_capacity(new.len());
-        for entry in old {
-            if !self.is_stored(entry, stored.get(&entry.position.seq).copied(), tail)? {
-                unstored.push(*entry);
-            }
-        }
-        unstored.extend(new);
-        Ok(unstored)
+    fn first_seq(&self) -> u64 {
+        self.entries.first().map_or(0, |first| first.position.seq)
     }
 
-    async fn stored_epochs(&self, events: &Events, entries: &[&Entry]) -> Result<HashMap<u64, Epoch>> {
+    /// Whether this is all that is stored up to its end.
+    fn reaches(&self, tail: &TailRow) -> bool {
+        self.entries.last().is_some_and(|last| last.position.seq >= tail.position.seq)
+    }
+
+    /// The events with their buckets, behind an event in the bucket `before`.
+    fn placed(&self, before: Option<Bucket>) -> Vec<(&'a Entry, Bucket)> {
+        let place = |before: &mut Option<Bucket>, entry: &&'a Entry| {
+            let bucket = Bucket::follow(*before, entry.at);
+            *before = Some(bucket);
+            Some((*entry, bucket))
+        };
+        self.entries.iter().scan(before, place).collect()
+    }
+
+    /// Events up to the tail must come from the log that those at their places come from.
+    async fn refuse_another_log(
+        &self,
+        events: &Events,
+        placed: &[(&Entry, Bucket)],
+        tail: Option<&TailRow>,
+    ) -> Result<()> {
+        let Some(tail) = tail else { return Ok(()) };
+        let old = placed.partition_point(|(entry, _)| entry.position.seq <= tail.position.seq);
+        let stored = self.stored_epochs(events, &placed[..old]).await?;
+        placed[..old].iter().try_for_each(|(entry, _)| self.refuse(entry, stored.get(&entry.position.seq), tail))
+    }
+
+    async fn stored_epochs(&self, events: &Events, placed: &[(&Entry, Bucket)]) -> Result<HashMap<u64, Epoch>> {
         let mut buckets: BTreeMap<Bucket, Vec<u64>> = BTreeMap::new();
-        for entry in entries {
-            buckets.entry(Bucket::of(entry.at)).or_default().push(entry.position.seq);
+        for (entry, bucket) in placed {
+            buckets.entry(*bucket).or_default().push(entry.position.seq);
         }
         let key = self.conversation.key();
         let questions = buckets.iter().flat_map(|(bucket, seqs)| {
@@ -258,15 +289,14 @@ impl<'a> Stretch<'a> {
         Ok(try_join_all(questions).await?.into_iter().flatten().collect())
     }
 
-    fn is_stored(&self, entry: &Entry, stored: Option<Epoch>, tail: &TailRow) -> Result<bool> {
+    fn refuse(&self, entry: &Entry, stored: Option<&Epoch>, tail: &TailRow) -> Result<()> {
         let (conversation, epoch, seq) = (self.conversation, entry.position.epoch, entry.position.seq);
-        if stored == Some(epoch) {
-            return Ok(true);
-        }
-        let (end, log) = (tail.position.seq, stored.unwrap_or(tail.position.epoch));
+        let (end, log) = (tail.position.seq, stored.copied().unwrap_or(tail.position.epoch));
         if log == epoch {
-            tracing::warn!(%conversation, seq, end, "an event comes after later ones");
-            return Ok(false);
+            if stored.is_none() {
+                tracing::warn!(%conversation, seq, end, "an event comes after later ones");
+            }
+            return Ok(());
         }
         let why =
             format!("event {seq} of {conversation} comes from log {epoch}, but is stored up to {end} from log {log}");

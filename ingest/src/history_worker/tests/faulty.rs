@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use history::{Error, History, Message, Page, Result, Tail};
+use history::{End, Error, History, Message, Page, Result, Tail};
 
 use tokio::sync::watch;
 use types::{ConversationId, Entry, EventId, UserId};
@@ -58,6 +58,10 @@ impl History for FaultyHistory {
         let last = entries.last().map_or(0, |entry| entry.position.seq);
         self.stored.send_modify(|seq| *seq = last.max(*seq));
         Ok(())
+    }
+
+    async fn ends(&self, conversations: &[ConversationId]) -> Result<Vec<Option<End>>> {
+        self.history.ends(conversations).await
     }
 
     async fn tails(&self, conversations: &[ConversationId]) -> Result<Vec<Option<Tail>>> {
