@@ -2,7 +2,7 @@
 
 import { avatar, batched, el, icon, iconButton, mark, redraw } from "/web/dom.js";
 import { number, shortTime } from "/web/format.js";
-import { lastActivity } from "/web/store.js";
+import { lastActivity } from "/web/summary.js";
 import { newDirectDialog, newGroupDialog } from "/web/people.js";
 
 /** More rows than this are drawn only on demand. */

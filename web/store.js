@@ -1,6 +1,7 @@
 // What this tab knows: conversations, users, messages; kept whole by positions and `prev`.
 
 import { pathOf, request, withQuery } from "/web/api.js";
+import { complete, lastActivity } from "/web/summary.js";
 import { Typing } from "/web/typing.js";
 import { Thread, changeMessage, messageOf } from "/web/thread.js";
 
@@ -20,6 +21,8 @@ const MAX_USERS = 5000;
 const MAX_MEETINGS = 3;
 const MEET_AGAIN_MS = 1500;
 const REPAIR_AGAIN_MS = 5000;
+/** When to ask again for what the server could not tell of a conversation. */
+const COMPLETE_AGAIN_MS = 10_000;
 
 /**
  * Emits `conversations` (the list changed), `thread` (messages of a conversation), `members`, `typing`, `users`,
@@ -33,6 +36,7 @@ export class Store extends EventTarget {
   #threads = new Map();
   #fetching = new Map();
   #repairs = new Map();
+  #incomplete = new Set();
   #isClosed = false;
   typing = new Typing((conversation) => this.#emit("typing", conversation));
 
@@ -82,9 +86,18 @@ export class Store extends EventTarget {
       this.problem = null;
     } catch (problem) {
       this.problem = problem;
+      if (problem.status === 503) await this.#loadGroups();
     }
     this.isLoaded = true;
     this.#emit("conversations");
+  }
+
+  /** While the server cannot reach its store, it lists groups alone. The whole list is asked for again. */
+  async #loadGroups() {
+    setTimeout(() => this.#isClosed || this.loadConversations(), COMPLETE_AGAIN_MS);
+    const path = withQuery("/v1/conversations", { kind: "group", limit: LIST_PAGE });
+    const answer = await request("GET", path).catch(() => ({ items: [] }));
+    for (const conversation of answer.items) this.#take(conversation);
   }
 
   /** What the whole list does not name has gone; a direct conversation without messages is in no list. */
@@ -99,8 +112,10 @@ export class Store extends EventTarget {
   /** Takes a conversation as the server tells it; gives it as it is held. */
   #take(fetched) {
     const held = this.conversations.get(fetched.id);
-    const { position, peer } = fetched;
-    const fresh = { ...fetched, summary_seq: position.seq };
+    if (fetched.unread === null) this.#completeLater(fetched.id);
+    const { peer, ...known } = complete(fetched, held);
+    const { position } = known;
+    const fresh = { ...known, peer, summary_seq: position.seq };
     if (peer && !this.users.get(peer.id)) this.addUsers([peer]);
     if (!held) {
       this.conversations.set(fresh.id, fresh);
@@ -119,6 +134,16 @@ export class Store extends EventTarget {
       isAhead ? { last_message, unread, updated_at, summary_seq, position: heldPosition } : {},
     );
     return held;
+  }
+
+  /** Asks again for what the server could not tell. */
+  #completeLater(id) {
+    if (this.#incomplete.has(id)) return;
+    this.#incomplete.add(id);
+    setTimeout(() => {
+      this.#incomplete.delete(id);
+      if (this.conversations.has(id) && !this.#isClosed) this.fetchConversation(id);
+    }, COMPLETE_AGAIN_MS);
   }
 
   #nameIt(conversation) {
@@ -259,8 +284,9 @@ export class Store extends EventTarget {
   /** Where to resume: the positions of the conversations whose messages are held. */
   positions() {
     const held = [...this.#threads.values()].filter((thread) => thread.isLoaded);
-    const known = held.map(({ conversation }) => this.conversations.get(conversation)).filter(Boolean);
-    return Object.fromEntries(known.map(({ id, position }) => [id, position]));
+    const known = held.map(({ conversation }) => this.conversations.get(conversation));
+    const placed = known.filter((conversation) => conversation && conversation.position.epoch);
+    return Object.fromEntries(placed.map(({ id, position }) => [id, position]));
   }
 
   /** Reads held messages anew where the server could not tell all that happened; without a conversation, everywhere. */
@@ -416,9 +442,4 @@ export class Store extends EventTarget {
     this.#wasRead(id, seq);
     request("PUT", pathOf(id, "read"), { seq }).catch(() => {});
   }
-}
-
-/** When something last happened in a conversation that its row should tell; empty when nothing has. */
-export function lastActivity({ last_message, created_at }) {
-  return last_message ? last_message.created_at : created_at || "";
 }

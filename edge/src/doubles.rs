@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,6 +20,9 @@ pub(crate) const EPOCH: Epoch = Epoch::new(7);
 pub(crate) struct PlainHistory {
     entries: Mutex<BTreeMap<(ConversationId, u64), Entry>>,
     marks: Mutex<BTreeMap<(UserId, ConversationId), u64>>,
+    /// Of how many conversations the tail was asked, and of how many the end alone.
+    pub(crate) tails_asked: AtomicUsize,
+    pub(crate) ends_asked: AtomicUsize,
 }
 
 impl PlainHistory {
@@ -83,6 +86,7 @@ impl History for PlainHistory {
     }
 
     async fn tails(&self, conversations: &[ConversationId]) -> history::Result<Vec<Option<Tail>>> {
+        self.tails_asked.fetch_add(conversations.len(), Ordering::Relaxed);
         let tail = |conversation: &ConversationId| {
             let last = self.all(*conversation).pop()?;
             let last_message = self.present(*conversation).pop();
@@ -92,6 +96,7 @@ impl History for PlainHistory {
     }
 
     async fn ends(&self, conversations: &[ConversationId]) -> history::Result<Vec<Option<End>>> {
+        self.ends_asked.fetch_add(conversations.len(), Ordering::Relaxed);
         let end = |conversation: &ConversationId| {
             let last = self.all(*conversation).pop()?;
             Some(End { position: last.position, at: last.at })
@@ -151,16 +156,13 @@ impl History for PlainHistory {
 /// A history that cannot be reached.
 #[derive(Default)]
 pub(crate) struct AwayHistory {
-    tails_asked: AtomicUsize,
+    /// How often it was asked.
+    pub(crate) asked: AtomicUsize,
 }
 
 impl AwayHistory {
-    /// How often it was asked for tails.
-    pub(crate) fn asked(&self) -> usize {
-        self.tails_asked.load(Ordering::Relaxed)
-    }
-
-    fn away<T>() -> history::Result<T> {
+    fn away<T>(&self) -> history::Result<T> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         Err(history::Error::Unavailable("it is away".into()))
     }
 }
@@ -168,44 +170,43 @@ impl AwayHistory {
 #[async_trait]
 impl History for AwayHistory {
     async fn store(&self, _: &[Entry]) -> history::Result<()> {
-        Self::away()
+        self.away()
     }
 
     async fn tails(&self, _: &[ConversationId]) -> history::Result<Vec<Option<Tail>>> {
-        self.tails_asked.fetch_add(1, Ordering::Relaxed);
-        Self::away()
+        self.away()
     }
 
     async fn ends(&self, _: &[ConversationId]) -> history::Result<Vec<Option<End>>> {
-        Self::away()
+        self.away()
     }
 
     async fn messages(&self, _: ConversationId, _: &Page) -> history::Result<Vec<Message>> {
-        Self::away()
+        self.away()
     }
 
     async fn message(&self, _: ConversationId, _: EventId) -> history::Result<Option<Message>> {
-        Self::away()
+        self.away()
     }
 
     async fn event(&self, _: ConversationId, _: EventId) -> history::Result<Option<Entry>> {
-        Self::away()
+        self.away()
     }
 
     async fn events(&self, _: ConversationId, _: u64, _: usize) -> history::Result<Vec<Entry>> {
-        Self::away()
+        self.away()
     }
 
     async fn peers(&self, _: UserId, _: Option<UserId>, _: usize) -> history::Result<Vec<UserId>> {
-        Self::away()
+        self.away()
     }
 
     async fn mark_read(&self, _: UserId, _: ConversationId, _: u64) -> history::Result<u64> {
-        Self::away()
+        self.away()
     }
 
     async fn read_marks(&self, _: UserId, _: &[ConversationId]) -> history::Result<Vec<u64>> {
-        Self::away()
+        self.away()
     }
 }
 
@@ -216,6 +217,13 @@ pub(crate) struct PlainLog {
     retention: Duration,
     /// The shards that do not answer: the first ones.
     dead_shards: u16,
+    /// Whether ingest has taken all of it; it does not tell otherwise.
+    pub(crate) is_ingested: AtomicBool,
+    /// Of how many conversations the head was asked.
+    pub(crate) heads_asked: AtomicUsize,
+    reading: AtomicUsize,
+    /// How many have read at the same time.
+    pub(crate) most_reading: AtomicUsize,
 }
 
 impl PlainLog {
@@ -226,7 +234,7 @@ impl PlainLog {
     /// A log that promises to keep events for so long.
     pub(crate) fn kept_for(retention: Duration, entries: &[Entry]) -> Arc<Self> {
         let layout = Layout { region: Region::default(), shards: 1, epoch: EPOCH };
-        Arc::new(Self { entries: entries.to_vec(), layout, retention, dead_shards: 0 })
+        Arc::new(Self { entries: entries.to_vec(), retention, ..Self::with_layout(layout) })
     }
 
     /// An empty log of some shards.
@@ -237,7 +245,20 @@ impl PlainLog {
     /// An empty log of some shards, of which the first few cannot be asked for heads: no answer ever comes.
     pub(crate) fn with_dead_shards(shards: u16, dead_shards: u16) -> Arc<Self> {
         let layout = Layout { region: Region::default(), shards, epoch: EPOCH };
-        Arc::new(Self { entries: Vec::new(), layout, retention: Duration::from_secs(3_600), dead_shards })
+        Arc::new(Self { dead_shards, ..Self::with_layout(layout) })
+    }
+
+    fn with_layout(layout: Layout) -> Self {
+        Self {
+            entries: Vec::new(),
+            layout,
+            retention: Duration::from_secs(3_600),
+            dead_shards: 0,
+            is_ingested: AtomicBool::default(),
+            heads_asked: AtomicUsize::default(),
+            reading: AtomicUsize::default(),
+            most_reading: AtomicUsize::default(),
+        }
     }
 
     fn refuse<T>() -> log::Result<T> {
@@ -263,6 +284,7 @@ impl Log for PlainLog {
         if conversations.iter().any(|conversation| conversation.shard(self.layout.shards) < self.dead_shards) {
             std::future::pending::<()>().await;
         }
+        self.heads_asked.fetch_add(conversations.len(), Ordering::Relaxed);
         let head = |conversation: &ConversationId| {
             let last = self.entries.iter().rfind(|entry| entry.conversation == *conversation)?;
             Some(Head { position: last.position, at: last.at })
@@ -275,6 +297,10 @@ impl Log for PlainLog {
     }
 
     async fn read(&self, conversation: ConversationId, after: u64, limit: usize) -> log::Result<Vec<Entry>> {
+        let reading = self.reading.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most_reading.fetch_max(reading, Ordering::Relaxed);
+        tokio::task::yield_now().await;
+        self.reading.fetch_sub(1, Ordering::Relaxed);
         let entries = self.entries.iter().filter(|entry| entry.conversation == conversation);
         Ok(entries.filter(|entry| entry.position.seq > after).take(limit).cloned().collect())
     }
@@ -312,6 +338,9 @@ impl Log for PlainLog {
     }
 
     async fn lag(&self, _: Consumer) -> log::Result<Lag> {
+        if self.is_ingested.load(Ordering::Relaxed) {
+            return Ok(Lag { events: 0, acked_seq: self.ends().await?.into_iter().max().unwrap_or_default() });
+        }
         Self::refuse()
     }
 

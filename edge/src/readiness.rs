@@ -199,10 +199,10 @@ mod tests {
             assert_eq!((answering.log, answering.history, answering.blobs), (true, Some(false), None));
             assert_eq!(answering.missing().collect::<Vec<_>>(), ["history"]);
         }
-        assert_eq!(history.asked(), 1);
+        assert_eq!(history.asked.load(Ordering::Relaxed), 1);
         tokio::time::advance(MAX_AGE).await;
         readiness.ask().await;
-        assert_eq!(history.asked(), 2);
+        assert_eq!(history.asked.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test]

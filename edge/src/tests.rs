@@ -3,6 +3,7 @@
 mod analytics;
 mod attachments;
 mod auth;
+mod away;
 mod conversations;
 mod documents;
 mod harness;

@@ -1,19 +1,24 @@
 //! What a conversation holds, read from two places at once: what history has stored, and the tail of the log
 //! that it has not stored yet. Whoever reads here finds every acknowledged event, however far ingest is behind.
 
+mod ends;
 mod fold;
 mod logged;
+mod outage;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use history::{History, Message, Page, Tail};
+use history::{History, Message, Page};
 use log::{Consumer, Head, Lag, Log};
 use tokio::time::Instant;
 use types::{ConversationId, Entry, EventId, Vector};
 
 use crate::ApiError;
-use fold::{Last, One, Window};
+use fold::{One, Window};
+use outage::Outage;
+
+pub(crate) use ends::Latest;
 
 /// Events that are read from the log at a time.
 const BATCH: usize = 256;
@@ -28,6 +33,7 @@ const ATTEMPTS: usize = 3;
 pub(crate) struct Timeline {
     log: Arc<dyn Log>,
     history: Arc<dyn History>,
+    outage: Outage,
 }
 
 /// Whether the tail of the log follows what is stored without a hole.
@@ -39,7 +45,7 @@ enum Joint {
 
 impl Timeline {
     pub(crate) fn new(log: Arc<dyn Log>, history: Arc<dyn History>) -> Self {
-        Self { log, history }
+        Self { log, history, outage: Outage::default() }
     }
 
     /// A page of messages in their present state.
@@ -47,14 +53,23 @@ impl Timeline {
     /// The order of the reads matters: first where the stored part ends, then the page, then the log. So the log
     /// is at least as new as the page, and folding its events over the page, those again that the page may
     /// already show, leads to the state after the last of them.
-    /// While history cannot be reached, the log alone answers what it holds the whole of.
+    /// While history cannot be reached, the log alone answers what it holds the whole of; while that is known, the log is
+    /// asked first.
     pub(crate) async fn messages(&self, conversation: ConversationId, page: &Page) -> Result<Vec<Message>, ApiError> {
+        let mut logged = None;
+        if self.outage.is_on() {
+            match self.logged_messages(conversation, page).await {
+                Ok(messages) => return Ok(messages),
+                Err(error) => logged = Some(error),
+            }
+        }
         let mut attempt = 1;
         loop {
-            let (stored_seq, stored) = match self.stored(conversation, page).await {
-                Ok(stored) => stored,
-                Err(error) if is_away(&error) => return self.logged_messages(conversation, page).await,
-                Err(error) => return Err(error.into()),
+            let Some((stored_seq, stored)) = self.outage.note(self.stored(conversation, page).await)? else {
+                return match logged {
+                    Some(error) => Err(error),
+                    None => self.logged_messages(conversation, page).await,
+                };
             };
             let mut window = Window::new(page, stored_seq, stored);
             let joint = self.scan(conversation, stored_seq, |entry| window.apply(entry)).await?;
@@ -67,45 +82,22 @@ impl Timeline {
 
     /// One message in its present state.
     pub(crate) async fn message(&self, conversation: ConversationId, id: EventId) -> Result<Option<Message>, ApiError> {
-        let (stored_seq, stored) = match self.stored_message(conversation, id).await {
-            Ok(stored) => stored,
-            Err(error) if is_away(&error) => return self.logged_message(conversation, id).await,
-            Err(error) => return Err(error.into()),
+        let mut logged = None;
+        if self.outage.is_on() {
+            match self.logged_message(conversation, id).await {
+                Ok(message) => return Ok(message),
+                Err(error) => logged = Some(error),
+            }
+        }
+        let Some((stored_seq, stored)) = self.outage.note(self.stored_message(conversation, id).await)? else {
+            return match logged {
+                Some(error) => Err(error),
+                None => self.logged_message(conversation, id).await,
+            };
         };
         let mut one = One::new(id, stored);
         self.scan(conversation, stored_seq, |entry| one.apply(entry)).await?;
         Ok(one.into_message())
-    }
-
-    /// The ends of conversations, with the last message in its present state; `None` where nothing has happened.
-    pub(crate) async fn tails(&self, conversations: &[ConversationId]) -> Result<Vec<Option<Tail>>, ApiError> {
-        let mut tails = self.history.tails(conversations).await?;
-        let heads = self.log.heads(conversations).await?;
-        for ((conversation, tail), head) in conversations.iter().zip(&mut tails).zip(heads) {
-            let stored_seq = tail.as_ref().map_or(0, |tail| tail.position.seq);
-            let Some(head) = head.filter(|head| head.position.seq > stored_seq) else { continue };
-            let mut last = Last::new(tail.take());
-            self.scan_to(*conversation, stored_seq, head, |entry| last.apply(entry)).await?;
-            *tail = last.into_tail();
-        }
-        Ok(tails)
-    }
-
-    /// The `seq` of the last event of each conversation, 0 where nothing has happened. Cheaper than
-    /// [`Timeline::tails`].
-    pub(crate) async fn newest(&self, conversations: &[ConversationId]) -> Result<Vec<u64>, ApiError> {
-        let heads = self.log.heads(conversations).await?;
-        let mut newest: Vec<u64> = heads.into_iter().map(|head| head.map_or(0, |head| head.position.seq)).collect();
-        let out_of_log: Vec<usize> = (0..newest.len()).filter(|index| newest[*index] == 0).collect();
-        if out_of_log.is_empty() {
-            return Ok(newest);
-        }
-        let asked: Vec<ConversationId> = out_of_log.iter().map(|index| conversations[*index]).collect();
-        let tails = self.history.tails(&asked).await?;
-        for (index, tail) in out_of_log.into_iter().zip(tails) {
-            newest[index] = tail.map_or(0, |tail| tail.position.seq);
-        }
-        Ok(newest)
     }
 
     /// Events of all kinds with a greater `seq` than `after_seq`, oldest first, at most `limit`.
@@ -197,8 +189,8 @@ impl Timeline {
     }
 
     async fn stored_seq(&self, conversation: ConversationId) -> history::Result<u64> {
-        let tails = self.history.tails(&[conversation]).await?;
-        Ok(tails.into_iter().next().flatten().map_or(0, |tail| tail.position.seq))
+        let ends = self.history.ends(&[conversation]).await?;
+        Ok(ends.into_iter().next().flatten().map_or(0, |end| end.position.seq))
     }
 
     /// Shows `see` every event of the log after `stored_seq`, in order.
@@ -236,15 +228,6 @@ impl Timeline {
         }
         Ok(joint)
     }
-}
-
-/// Whether history cannot be reached, and the log is asked alone.
-fn is_away(error: &history::Error) -> bool {
-    let is_away = matches!(error, history::Error::Unavailable(_));
-    if is_away {
-        tracing::debug!(%error, "history is away, the log is read alone");
-    }
-    is_away
 }
 
 /// Whether `entries` are all that happened in their conversation after `after_seq` up to the last of them. `after_seq`

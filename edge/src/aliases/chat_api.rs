@@ -88,13 +88,12 @@ async fn create(
     if let (&[user], None) = (&*participants, &name) {
         let found = conversations::direct_with(&edge, &caller, user).await;
         let talk = found.map_err(|error| error.pointing_at("/user", "/participants"))?;
-        let status = if talk.position.seq == 0 { StatusCode::CREATED } else { StatusCode::OK };
+        let status = if talk.has_no_events() { StatusCode::CREATED } else { StatusCode::OK };
         return Ok((status, Answer(talk)));
     }
     let name = name.unwrap_or_else(|| UNNAMED.to_owned());
     let created = conversations::create_group(&edge, caller.user, None, (name, participants)).await;
-    let (group, _) = created.map_err(|error| error.pointing_at("/members", "/participants"))?;
-    let talk = conversations::describe_one(&edge, caller.user, group.into()).await?;
+    let (talk, _) = created.map_err(|error| error.pointing_at("/members", "/participants"))?;
     Ok((StatusCode::CREATED, Answer(talk)))
 }
 

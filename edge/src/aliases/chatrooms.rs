@@ -106,7 +106,7 @@ async fn rooms_of(edge: &Edge, caller: &Caller, rooms: Rooms) -> Result<Answer<D
     let Rooms { limit, cursor } = rooms;
     let page =
         conversations::page(edge, caller, conversations::List { kind: Some(Kind::Group), limit, cursor }).await?;
-    Ok(Answer(page.into()))
+    Ok(Answer(DataPage { data: page.items, next: page.next }))
 }
 
 /// A chatroom to be created.
@@ -133,8 +133,7 @@ async fn create(
     Json(NewRoom { name, user_ids }): Json<NewRoom>,
 ) -> Result<(StatusCode, Answer<Data<Conversation>>), ApiError> {
     let created = conversations::create_group(&edge, caller.user, None, (name, user_ids)).await;
-    let (group, _) = created.map_err(|error| error.pointing_at("/members", "/user_ids"))?;
-    let data = conversations::describe_one(&edge, caller.user, group.into()).await?;
+    let (data, _) = created.map_err(|error| error.pointing_at("/members", "/user_ids"))?;
     Ok((StatusCode::CREATED, Answer(Data { data })))
 }
 

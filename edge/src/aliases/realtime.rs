@@ -146,7 +146,6 @@ async fn create_group(
     Json(NewGroup { name, members }): Json<NewGroup>,
 ) -> Result<(StatusCode, Answer<Conversation>), ApiError> {
     let (group, _) = conversations::create_group(&edge, caller.user, None, (name, members)).await?;
-    let group = conversations::describe_one(&edge, caller.user, group.into()).await?;
     Ok((StatusCode::CREATED, Answer(group)))
 }
 

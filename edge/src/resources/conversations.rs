@@ -24,7 +24,7 @@ use crate::validate;
 use crate::{ApiError, Edge};
 
 pub(crate) use activity::peers;
-pub(crate) use view::{Conversation, describe_one};
+pub(crate) use view::{Conversation, describe_changed, describe_one};
 
 pub(crate) fn router() -> OpenApiRouter<Arc<Edge>> {
     OpenApiRouter::default()
@@ -54,28 +54,47 @@ pub(crate) struct List {
     pub(crate) cursor: Option<String>,
 }
 
+/// A page of one's conversations.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ConversationPage {
+    /// The items.
+    pub(crate) items: Vec<Conversation>,
+    /// The cursor of the next page; `null` when there is none.
+    #[schema(example = json!(null))]
+    pub(crate) next: Option<String>,
+    /// `false` when history is away and what follows is not known now: go on with `next` later.
+    complete: bool,
+}
+
 /// One's conversations: all groups, and the direct ones in which something was said.
 ///
-/// The one with the latest activity comes first.
+/// The one with the latest activity comes first. While history is away, only `kind=group` is answered, as far as is known.
 #[utoipa::path(get, path = "/v1/conversations", tag = "conversations", operation_id = "list_conversations",
-    params(List), responses((status = 200, body = Page<Conversation>)))]
+    params(List), responses((status = 200, body = ConversationPage)))]
 pub(crate) async fn list(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
     Query(list): Query<List>,
-) -> Result<Answer<Page<Conversation>>, ApiError> {
+) -> Result<Answer<ConversationPage>, ApiError> {
     Ok(Answer(page(&edge, &caller, list).await?))
 }
 
 /// A page of the caller's conversations.
-pub(crate) async fn page(edge: &Edge, caller: &Caller, list: List) -> Result<Page<Conversation>, ApiError> {
+pub(crate) async fn page(edge: &Edge, caller: &Caller, list: List) -> Result<ConversationPage, ApiError> {
     let before = list.cursor.as_deref().map(cursor::decode).transpose()?;
     let limit = list.limit.unwrap_or_default().items();
     let conversations = activity::of(edge, caller.user, list.kind).await?;
-    let active = activity::latest(edge, conversations, before, limit + 1).await?;
-    let Page { items, next } = Page::cut(active, limit, activity::Active::place);
-    let items = view::describe(edge, caller.user, items).await?;
-    Ok(Page { items, next })
+    let found = match list.kind {
+        Some(Kind::Group) => activity::latest_groups(edge, conversations, before, limit + 1).await?,
+        _ => activity::latest(edge, conversations, before, limit + 1).await?,
+    };
+    let Page { items, next } = Page::cut(found.places, limit, |last| *last);
+    let complete = next.is_some() || !found.is_cut;
+    let next = if complete { next } else { items.last().map(cursor::encode) };
+    let shown: Vec<ConversationId> = items.into_iter().map(|place| place.conversation).collect();
+    let latest = edge.timeline.latest(&shown).await?;
+    let items = view::describe(edge, caller.user, shown.into_iter().zip(latest).collect()).await?;
+    Ok(ConversationPage { items, next, complete })
 }
 
 /// The kind of a conversation.
@@ -120,12 +139,11 @@ pub(crate) async fn create(
 ) -> Result<(StatusCode, Answer<Conversation>), ApiError> {
     let (conversation, is_new) = match new {
         NewConversation { kind: Kind::Group, id, name: Some(name), members, user: None } => {
-            let (group, is_new) = create_group(&edge, caller.user, id, (name, members.unwrap_or_default())).await?;
-            (describe_one(&edge, caller.user, group.into()).await?, is_new)
+            create_group(&edge, caller.user, id, (name, members.unwrap_or_default())).await?
         }
         NewConversation { kind: Kind::Direct, user: Some(user), id: None, name: None, members: None } => {
             let conversation = direct_with(&edge, &caller, user).await?;
-            let is_new = conversation.position.seq == 0;
+            let is_new = conversation.has_no_events();
             (conversation, is_new)
         }
         NewConversation { kind: Kind::Group, name: None, .. } => {
@@ -144,13 +162,14 @@ pub(crate) async fn create(
     Ok((if is_new { StatusCode::CREATED } else { StatusCode::OK }, Answer(conversation)))
 }
 
-/// Makes a group with this name and these other members, unless the same was asked for before, and tells whether it is new.
+/// Makes a group with this name and these other members, unless the same was asked for before; gives it, and whether it is
+/// new.
 pub(crate) async fn create_group(
     edge: &Edge,
     owner: UserId,
     id: Option<GroupId>,
     (name, users): (String, Vec<UserId>),
-) -> Result<(GroupId, bool), ApiError> {
+) -> Result<(Conversation, bool), ApiError> {
     let region = edge.config.region.number;
     if let Some(id) = id.filter(|id| id.region() != region) {
         let born = id.region();
@@ -163,7 +182,10 @@ pub(crate) async fn create_group(
     let command = Command::CreateGroup { group, name, owner, members, at: Timestamp::now() };
     let outcome = edge.commands.ask(&command).await?;
     let outcome = outcome.map_err(|refusal| members::unknown_users("/members", refusal))?;
-    Ok((group, !outcome.repeated))
+    if outcome.repeated {
+        return Ok((describe_changed(edge, owner, group.into()).await?, false));
+    }
+    Ok((view::describe_new(edge, owner, group).await?, true))
 }
 
 pub(crate) async fn direct_with(edge: &Edge, caller: &Caller, user: UserId) -> Result<Conversation, ApiError> {
@@ -209,7 +231,7 @@ pub(crate) async fn rename(
     validate::name(&name, edge.config.limits.name_characters).map_err(|detail| ApiError::invalid("/name", detail))?;
     let command = Command::RenameGroup { group, by: caller.user, name, at: Timestamp::now() };
     edge.commands.execute(&command).await?;
-    Ok(Answer(describe_one(&edge, caller.user, conversation).await?))
+    Ok(Answer(describe_changed(&edge, caller.user, conversation).await?))
 }
 
 /// Ends a group: all its members lose access. Only its owner may.

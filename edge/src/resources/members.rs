@@ -142,7 +142,7 @@ pub(crate) async fn invite(
     let users = distinct("/users", users)?;
     let command = Command::AddMembers { group, by: caller.user, users, at: Timestamp::now() };
     edge.commands.ask(&command).await?.map_err(|refusal| unknown_users("/users", refusal))?;
-    conversations::describe_one(edge, caller.user, conversation).await
+    conversations::describe_changed(edge, caller.user, conversation).await
 }
 
 /// Removes a member from a group: the owner may remove anybody, everybody may leave (`me`).

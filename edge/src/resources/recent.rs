@@ -92,9 +92,9 @@ impl Search<'_> {
     async fn newest_of(&self, senders: &[UserId]) -> Result<Vec<history::Message>, ApiError> {
         let with = |sender: &UserId| ConversationId::direct(self.caller, *sender);
         let conversations: Vec<ConversationId> = senders.iter().map(with).collect();
-        let tails = self.edge.timeline.tails(&conversations).await?;
+        let ends = self.edge.timeline.ends(&conversations).await?;
         let mut active: Vec<(Timestamp, UserId)> =
-            tails.into_iter().zip(senders).filter_map(|(tail, sender)| Some((tail?.at, *sender))).collect();
+            ends.into_iter().zip(senders).filter_map(|(end, sender)| Some((end?.at, *sender))).collect();
         active.retain(|(at, sender)| *sender != self.caller && self.since.is_none_or(|since| *at >= since));
         active.sort_unstable_by(|one, other| other.cmp(one));
 

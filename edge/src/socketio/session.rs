@@ -307,7 +307,7 @@ impl Session {
     async fn create_group(&self, new: NewGroup) -> Result<OfGroup, ApiError> {
         let NewGroup { name, id, members } = new;
         let (group, _) = conversations::create_group(&self.edge, self.user(), id, (name, members)).await?;
-        Ok(OfGroup { group: conversations::describe_one(&self.edge, self.user(), group.into()).await? })
+        Ok(OfGroup { group })
     }
 
     /// Members of a group hear it without asking. This tells a member what the group is, and a stranger what a group that
@@ -317,7 +317,8 @@ impl Session {
             return Err(ApiError::not_found());
         }
         let described = conversations::describe_one(&self.edge, self.user(), group.into()).await?;
-        let join = Join { group, after_seq: Some(described.position.seq) };
+        // Where the end is not known, all that the log has of the group is yet to come.
+        let join = Join { group, after_seq: Some(described.position.map_or(0, |end| end.seq)) };
         self.presence.connection.outbox.ask_to_join(join);
         Ok(OfGroup { group: described })
     }

@@ -9,6 +9,7 @@ use ::log::{Append, Consumer, Log};
 use axum::Router;
 use axum::body::Body;
 use directory::{Answer, Command, Directory};
+use history::History;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -152,6 +153,13 @@ impl App {
     pub(crate) async fn start_over(lay: Lay) -> Self {
         let data = tempfile::tempdir().unwrap();
         let seams = seams_over(&data, lay).await;
+        Self::open(config(), seams, data).await
+    }
+
+    /// On another history.
+    pub(crate) async fn start_on(history: Arc<dyn History>) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let seams = Seams { history, ..seams(&data).await };
         Self::open(config(), seams, data).await
     }
 

@@ -7,11 +7,12 @@ use types::{Body, Entry, Event, EventId, Position, Timestamp};
 
 /// The event of an entry. One that cannot be read is passed over: it is in the log, so the rest must go on.
 pub(super) fn read(entry: &Entry) -> Option<Event> {
-    let event = Event::decode(&entry.payload);
-    if let Err(error) = &event {
-        tracing::error!(conversation = %entry.conversation, seq = entry.position.seq, %error, "unreadable event");
+    let event = Event::decode(&entry.payload).ok();
+    if event.is_none() {
+        // What is wrong with it is not told: that may quote its text.
+        tracing::error!(conversation = %entry.conversation, seq = entry.position.seq, "unreadable event");
     }
-    event.ok()
+    event
 }
 
 /// The message that an event sends.

@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use history::{Message, Order, Page};
-use types::{ConversationId, Entry, EventId, Timestamp};
+use types::{ConversationId, Entry, EventId, Position, Timestamp};
 
 use super::fold::{One, Window};
-use super::{BATCH, Timeline};
+use super::{BATCH, Latest, Timeline};
 use crate::ApiError;
 
 /// Events of one conversation that are read for one answer, at most: it bounds the time. They are folded as they come
@@ -67,6 +67,21 @@ impl Timeline {
         Err(ApiError::unavailable())
     }
 
+    /// As [`Timeline::latest`] of one conversation: what the log knows of its end.
+    pub(super) async fn logged_latest(&self, conversation: ConversationId) -> Result<Latest, ApiError> {
+        let Some(head) = self.log.heads(&[conversation]).await?.into_iter().next().flatten() else {
+            let is_whole = self.log_holds_all(conversation);
+            let position = is_whole.then(|| Position { epoch: self.log.layout().epoch, seq: 0 });
+            return Ok(Latest { position, last_message: None, is_whole });
+        };
+        let last = Page { before_seq: None, after_seq: None, since: None, sender: None, order: Order::Desc, limit: 1 };
+        let messages = self.newest_logged(conversation, &last).await;
+        let is_whole = messages.is_ok();
+        // The last message may be older than the log: then it is not known.
+        let last_message = messages.ok().and_then(|messages| messages.into_iter().next());
+        Ok(Latest { position: Some(head.position), last_message, is_whole })
+    }
+
     /// Whether the log has kept everything that ever happened in a conversation: nothing can have happened before
     /// its group, or the younger of its two users, was born.
     pub(super) fn log_holds_all(&self, conversation: ConversationId) -> bool {
@@ -74,7 +89,12 @@ impl Timeline {
             ConversationId::Group(group) => group.born_at(),
             ConversationId::Direct(one, other) => one.born_at().max(other.born_at()),
         };
-        born_at > Timestamp::now().minus(self.log.retention().saturating_sub(CLOCK_SKEW))
+        born_at > self.holds_all_since()
+    }
+
+    /// Since when the log has certainly kept everything.
+    pub(super) fn holds_all_since(&self) -> Timestamp {
+        Timestamp::now().minus(self.log.retention().saturating_sub(CLOCK_SKEW))
     }
 
     /// Where to begin to read the end of a conversation: each time further back, at last at its beginning.

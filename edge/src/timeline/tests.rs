@@ -1,9 +1,9 @@
-use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof, proptest};
+use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use types::{Body, Event, GroupId, Region, Timestamp, UserId};
 
 use super::*;
 use crate::doubles::{AwayHistory, EPOCH, PlainHistory, PlainLog, entries, message, user};
-use history::Order;
+use history::{End, Order};
 
 /// What may happen in a conversation. Indices name earlier messages, or later ones, which must change nothing.
 #[derive(Clone, Debug)]
@@ -98,7 +98,11 @@ proptest! {
                 );
             }
             let asked = [conversation, group()];
-            prop_assert_eq!(timeline.tails(&asked).await.unwrap(), whole.tails(&asked).await.unwrap());
+            let tails = whole.tails(&asked).await.unwrap();
+            let ends = tails.iter().map(|tail| tail.as_ref().map(|tail| End { position: tail.position, at: tail.at }));
+            prop_assert_eq!(timeline.ends(&asked).await.unwrap(), ends.collect::<Vec<_>>());
+            let latest: Vec<_> = tails.into_iter().map(|tail| timeline.whole(tail)).collect();
+            prop_assert_eq!(timeline.latest(&asked).await.unwrap(), latest);
             let last_seq = all.last().map_or(0, |last| last.position.seq);
             prop_assert_eq!(timeline.newest(&asked).await.unwrap(), vec![last_seq, 0]);
             let read = timeline.events(conversation, after, limit).await.unwrap();
@@ -133,6 +137,8 @@ proptest! {
                 let expected = whole.message(conversation, event.id).await.unwrap();
                 prop_assert_eq!(young.message(conversation, event.id).await.unwrap(), expected);
             }
+            let latest = young.whole(whole.tails(&[conversation]).await.unwrap().remove(0));
+            prop_assert_eq!(&young.latest(&[conversation]).await.unwrap()[0], &latest);
             // Some of it has left the log, which does not say so: what is answered is true all the same.
             let mut kept = all[trimmed.min(all.len())..].to_vec();
             if let Some(first) = kept.first_mut() {
@@ -142,6 +148,10 @@ proptest! {
             if let Ok(answered) = old.messages(conversation, &page).await {
                 prop_assert_eq!(&answered, &expected);
             }
+            let known = old.latest(&[conversation]).await.unwrap().remove(0);
+            prop_assert!(!known.is_whole || known.last_message.is_some(), "the log does not know that there is none");
+            prop_assert!(known.position.is_none_or(|position| Some(position) == latest.position));
+            prop_assert!(known.last_message.is_none() || known.last_message == latest.last_message);
             Ok(())
         })?;
     }
@@ -182,8 +192,8 @@ async fn every_read_of_the_stores_is_as_if_all_were_stored(events: &[Event], sto
         let expected = whole.messages(conversation, page).await.unwrap();
         assert_eq!(timeline.messages(conversation, page).await.unwrap(), expected, "{page:?}");
     }
-    let tails = whole.tails(&[conversation]).await.unwrap();
-    assert_eq!(timeline.tails(&[conversation]).await.unwrap(), tails);
+    let tail = whole.tails(&[conversation]).await.unwrap().remove(0);
+    assert_eq!(timeline.latest(&[conversation]).await.unwrap(), [timeline.whole(tail)]);
     for event in events {
         let expected = whole.message(conversation, event.id).await.unwrap();
         assert_eq!(timeline.message(conversation, event.id).await.unwrap(), expected);
@@ -233,7 +243,117 @@ fn an_unreadable_event_does_not_hide_the_others() {
     let mut all = entries(conversation, &[message(user(), "1"), message(user(), "2")]);
     all[0].payload = "no event".into();
     let timeline = Timeline::new(PlainLog::of(&all), PlainHistory::of(&[]));
-    let tail = run(timeline.tails(&[conversation])).unwrap().remove(0).unwrap();
-    assert_eq!(tail.position, types::Position { epoch: EPOCH, seq: 4 });
-    assert_eq!(tail.last_message.unwrap().content.text, "2");
+    let latest = run(timeline.latest(&[conversation])).unwrap().remove(0);
+    assert_eq!(latest.position, Some(types::Position { epoch: EPOCH, seq: 4 }));
+    assert_eq!(latest.last_message.unwrap().content.text, "2");
+}
+
+#[test]
+fn what_is_wrong_with_an_unreadable_event_is_not_told_for_it_may_be_its_text() {
+    let mut entry = entries(group(), &[message(user(), "1")]).remove(0);
+    let id = EventId::generate(Region::default());
+    entry.payload = format!(r#"{{"id":"{id}","kind":"message","sender":"{}","image":"a secret"}}"#, user()).into();
+    let error = Event::decode(&entry.payload).unwrap_err();
+    assert!(error.to_string().contains("a secret"), "{error}");
+    let told = Told::default();
+    tracing::subscriber::with_default(told.clone(), || assert!(fold::read(&entry).is_none()));
+    let told = told.0.lock().clone();
+    assert!(told.contains("unreadable event") && !told.contains("a secret"), "{told}");
+}
+
+/// What is logged.
+#[derive(Clone, Default)]
+struct Told(Arc<parking_lot::Mutex<String>>);
+
+impl tracing::field::Visit for Told {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        *self.0.lock() += &format!("{field}={value:?} ");
+    }
+}
+
+impl tracing::Subscriber for Told {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut self.clone());
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+const NEWEST: Page =
+    Page { before_seq: None, after_seq: None, since: None, sender: None, order: Order::Desc, limit: 9 };
+
+/// So many conversations with a message each.
+fn many(number: usize) -> (Vec<ConversationId>, Vec<Entry>) {
+    let conversations: Vec<_> = (0..number).map(|_| group()).collect();
+    let all = conversations.iter().flat_map(|conversation| entries(*conversation, &[message(user(), "1")]));
+    let all = all.collect();
+    (conversations, all)
+}
+
+#[test]
+fn the_order_of_many_conversations_costs_one_look_at_each() {
+    use std::sync::atomic::Ordering::Relaxed;
+    let (conversations, all) = many(300);
+    let (log, history) = (PlainLog::of(&all), PlainHistory::of(&all));
+    let timeline = Timeline::new(log.clone(), history.clone());
+    let asked = || {
+        let counts = [&log.heads_asked, &history.ends_asked, &history.tails_asked];
+        counts.map(|count| count.swap(0, Relaxed))
+    };
+    log.is_ingested.store(true, Relaxed);
+    assert!(run(timeline.ends(&conversations)).unwrap().iter().all(Option::is_some));
+    assert_eq!(asked(), [0, 300, 0], "history has all that there is");
+    log.is_ingested.store(false, Relaxed);
+    assert!(run(timeline.ends(&conversations)).unwrap().iter().all(Option::is_some));
+    assert_eq!(asked(), [300, 0, 0], "history may be behind");
+    run(timeline.messages(conversations[0], &NEWEST)).unwrap();
+    assert_eq!(asked(), [1, 1, 0], "where the log goes on does not depend on the last message");
+}
+
+#[test]
+fn behind_a_slow_ingest_a_few_conversations_are_read_at_once() {
+    let (conversations, all) = many(100);
+    let log = PlainLog::of(&all);
+    let timeline = Timeline::new(log.clone(), PlainHistory::of(&[]));
+    let latest = run(timeline.latest(&conversations)).unwrap();
+    assert!(latest.iter().all(|latest| latest.last_message.is_some()));
+    assert_eq!(log.most_reading.load(std::sync::atomic::Ordering::Relaxed), 8);
+}
+
+#[test]
+fn while_history_is_known_to_be_away_nobody_waits_for_it() {
+    let (conversations, all) = many(2);
+    let history = Arc::new(AwayHistory::default());
+    let asked = || history.asked.swap(0, std::sync::atomic::Ordering::Relaxed);
+    let timeline = Timeline::new(PlainLog::of(&all), history.clone());
+    run(async {
+        timeline.messages(conversations[0], &NEWEST).await.unwrap();
+        assert_eq!(asked(), 1);
+        timeline.messages(conversations[1], &NEWEST).await.unwrap();
+        timeline.message(conversations[1], EventId::generate(Region::default())).await.unwrap();
+        timeline.latest(&conversations).await.unwrap();
+        assert_eq!(timeline.read_marks(user(), &conversations).await.unwrap(), None);
+        assert_eq!(asked(), 0, "the log has what they want");
+    });
+    let old = Timeline::new(PlainLog::kept_for(Duration::ZERO, &all), history.clone());
+    run(async {
+        old.messages(conversations[0], &NEWEST).await.unwrap_err();
+        assert_eq!(asked(), 1);
+        old.messages(conversations[0], &NEWEST).await.unwrap_err();
+        assert_eq!(asked(), 1, "whoever cannot do without it asks all the same");
+    });
 }

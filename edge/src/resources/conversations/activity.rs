@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use history::Tail;
+use history::End;
 use serde::{Deserialize, Serialize};
 use types::{ConversationId, Timestamp, UserId};
 
@@ -16,34 +16,22 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// Peers that are asked for at once.
 const PEERS_AT_ONCE: usize = 1_000;
 
-/// A conversation with the time of its latest activity.
-#[derive(Debug)]
-pub(crate) struct Active {
-    pub(crate) conversation: ConversationId,
-    pub(crate) tail: Option<Tail>,
-    at: Timestamp,
-}
-
 /// A place in a user's list. Activity in between moves conversations to its front, before this place.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Place {
     at: Timestamp,
-    conversation: ConversationId,
+    pub(crate) conversation: ConversationId,
 }
 
-impl Active {
+impl Place {
     /// Of a group in which nothing has happened yet the latest activity is its creation.
-    pub(crate) fn new(conversation: ConversationId, tail: Option<Tail>) -> Self {
-        let at = match (&tail, conversation) {
-            (Some(tail), _) => tail.at,
+    fn of(conversation: ConversationId, end: Option<End>) -> Self {
+        let at = match (end, conversation) {
+            (Some(end), _) => end.at,
             (None, ConversationId::Group(group)) => group.born_at().min(Timestamp::now()),
             (None, ConversationId::Direct(..)) => Timestamp::default(),
         };
-        Self { conversation, tail, at }
-    }
-
-    pub(crate) fn place(&self) -> Place {
-        Place { at: self.at, conversation: self.conversation }
+        Self { at, conversation }
     }
 }
 
@@ -60,20 +48,52 @@ pub(crate) async fn of(edge: &Edge, user: UserId, kind: Option<Kind>) -> Result<
     Ok(conversations)
 }
 
+/// Where conversations stand in a list.
+pub(crate) struct Found {
+    /// Latest activity first.
+    pub(crate) places: Vec<Place>,
+    /// Whether others follow whose places are not known now.
+    pub(crate) is_cut: bool,
+}
+
+/// Those of these groups with the latest activity, latest first, behind a place, at most `limit`. While history is away,
+/// those that the log knows to come first, for it has kept everything of late.
+pub(crate) async fn latest_groups(
+    edge: &Edge,
+    groups: Vec<ConversationId>,
+    before: Option<Place>,
+    limit: usize,
+) -> Result<Found, ApiError> {
+    let (ends, known_since) = edge.timeline.known_ends(&groups).await?;
+    let mut places: Vec<Place> = groups.into_iter().zip(ends).map(|(group, end)| Place::of(group, end)).collect();
+    let all = places.len();
+    // The log's silence about an older group says no more than that nothing has happened there since.
+    places.retain(|place| known_since.is_none_or(|since| place.at > since));
+    let is_cut = places.len() < all;
+    let places = first_behind(places, before, limit);
+    if is_cut && places.is_empty() {
+        return Err(ApiError::unavailable());
+    }
+    Ok(Found { places, is_cut })
+}
+
 /// Those of these conversations with the latest activity, latest first, behind a place, at most `limit`.
 pub(crate) async fn latest(
     edge: &Edge,
     conversations: Vec<ConversationId>,
     before: Option<Place>,
     limit: usize,
-) -> Result<Vec<Active>, ApiError> {
-    let tails = edge.timeline.tails(&conversations).await?;
-    let mut active: Vec<Active> =
-        conversations.into_iter().zip(tails).map(|(conversation, tail)| Active::new(conversation, tail)).collect();
-    active.retain(|active| before.as_ref().is_none_or(|before| active.place() < *before));
-    active.sort_unstable_by_key(|active| std::cmp::Reverse(active.place()));
-    active.truncate(limit);
-    Ok(active)
+) -> Result<Found, ApiError> {
+    let ends = edge.timeline.ends(&conversations).await?;
+    let places = conversations.into_iter().zip(ends).map(|(conversation, end)| Place::of(conversation, end));
+    Ok(Found { places: first_behind(places.collect(), before, limit), is_cut: false })
+}
+
+fn first_behind(mut places: Vec<Place>, before: Option<Place>, limit: usize) -> Vec<Place> {
+    places.retain(|place| before.is_none_or(|before| *place < before));
+    places.sort_unstable_by_key(|place| std::cmp::Reverse(*place));
+    places.truncate(limit);
+    places
 }
 
 /// With whom a user has direct conversations. Who wrote for the first time is known from history alone, so it is

@@ -4,16 +4,16 @@ use std::collections::HashMap;
 
 use directory::{Group, MemberRole};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use history::{Order, Tail};
+use history::Order;
 use serde::Serialize;
-use types::{ConversationId, Epoch, GroupId, Position, Timestamp, UserId};
+use types::{ConversationId, GroupId, Position, Timestamp, UserId};
 use utoipa::ToSchema;
 
 use crate::resources::conversations::Kind;
-use crate::resources::conversations::activity::Active;
 use crate::resources::members::MemberRoleName;
 use crate::resources::messages::Message;
 use crate::resources::users::UserBrief;
+use crate::timeline::Latest;
 use crate::{ApiError, Edge};
 
 /// Unread messages are counted up to here.
@@ -47,17 +47,25 @@ pub(crate) struct Conversation {
     pub(crate) created_at: Option<Timestamp>,
     /// Of a group, when its name, owner or members last changed.
     pub(crate) updated_at: Option<Timestamp>,
-    /// The place of the last event, 0 when nothing has happened yet.
-    pub(crate) position: Position,
+    /// The place of the last event, 0 when nothing has happened yet; `null` when that is not known now.
+    pub(crate) position: Option<Position>,
+    /// `null` when there is none; while `unread` is `null`, also when it is not known.
     pub(crate) last_message: Option<Message>,
-    /// Messages of others that the caller has not read, exact up to 100.
+    /// Messages of others that the caller has not read, exact up to 100; `null` when that is not known now.
     #[schema(minimum = 0, maximum = 100, example = 3)]
-    pub(crate) unread: usize,
-    /// How many of the unread messages call the caller by name.
+    pub(crate) unread: Option<usize>,
+    /// How many of the unread messages call the caller by name; `null` when that is not known now.
     #[schema(minimum = 0, maximum = 100, example = 1)]
-    pub(crate) mentions: usize,
-    /// How far the caller has read.
-    pub(crate) read: Read,
+    pub(crate) mentions: Option<usize>,
+    /// How far the caller has read; `null` when that is not known now.
+    pub(crate) read: Option<Read>,
+}
+
+impl Conversation {
+    /// Whether it is known that nothing has happened in it.
+    pub(crate) fn has_no_events(&self) -> bool {
+        self.position.is_some_and(|position| position.seq == 0)
+    }
 }
 
 /// How far somebody has read.
@@ -75,26 +83,64 @@ pub(crate) async fn describe_one(
     user: UserId,
     conversation: ConversationId,
 ) -> Result<Conversation, ApiError> {
-    let tail = edge.timeline.tails(&[conversation]).await?.into_iter().next().flatten();
-    let described = describe(edge, user, vec![Active::new(conversation, tail)]).await?;
-    described.into_iter().next().ok_or_else(ApiError::not_found)
+    let latest = edge.timeline.latest(&[conversation]).await?.into_iter().next();
+    one(edge, user, (conversation, latest.unwrap_or_else(Latest::unknown))).await
+}
+
+/// As [`describe_one`], of one that `user` has just changed. That must not be refused any more, so what cannot be read now
+/// is left open.
+pub(crate) async fn describe_changed(
+    edge: &Edge,
+    user: UserId,
+    conversation: ConversationId,
+) -> Result<Conversation, ApiError> {
+    let latest = edge.timeline.latest(&[conversation]).await.ok().and_then(|latest| latest.into_iter().next());
+    one(edge, user, (conversation, latest.unwrap_or_else(Latest::unknown))).await
+}
+
+/// As [`describe_changed`], of a group that `user` has just made. It needs no history, for nothing was there before.
+pub(super) async fn describe_new(edge: &Edge, user: UserId, group: GroupId) -> Result<Conversation, ApiError> {
+    let latest = edge.timeline.latest_of_new(group.into()).await.unwrap_or_else(|_| Latest::unknown());
+    let known = vec![Known { conversation: group.into(), latest, mark: Some(0) }];
+    described(edge, user, known).await?.into_iter().next().ok_or_else(ApiError::not_found)
+}
+
+async fn one(edge: &Edge, user: UserId, known: (ConversationId, Latest)) -> Result<Conversation, ApiError> {
+    describe(edge, user, vec![known]).await?.into_iter().next().ok_or_else(ApiError::not_found)
 }
 
 /// Conversations as a member of them sees them, in the order of the question. Those that are gone are left out.
-pub(crate) async fn describe(edge: &Edge, user: UserId, active: Vec<Active>) -> Result<Vec<Conversation>, ApiError> {
-    let ids: Vec<ConversationId> = active.iter().map(|active| active.conversation).collect();
+pub(super) async fn describe(
+    edge: &Edge,
+    user: UserId,
+    latest: Vec<(ConversationId, Latest)>,
+) -> Result<Vec<Conversation>, ApiError> {
+    let ids: Vec<ConversationId> = latest.iter().map(|(conversation, _)| *conversation).collect();
+    let marks: Vec<Option<u64>> = match edge.timeline.read_marks(user, &ids).await? {
+        Some(marks) => marks.into_iter().map(Some).collect(),
+        None => vec![None; ids.len()],
+    };
+    let known =
+        latest.into_iter().zip(marks).map(|((conversation, latest), mark)| Known { conversation, latest, mark });
+    described(edge, user, known.collect()).await
+}
+
+/// What the log and history know of a conversation.
+struct Known {
+    conversation: ConversationId,
+    latest: Latest,
+    /// How far the caller has read; `None` when history is away.
+    mark: Option<u64>,
+}
+
+async fn described(edge: &Edge, user: UserId, known: Vec<Known>) -> Result<Vec<Conversation>, ApiError> {
+    let ids: Vec<ConversationId> = known.iter().map(|known| known.conversation).collect();
     let groups = groups(edge, &ids).await?;
     let peers = peers(edge, user, &ids).await?;
-    let marks = edge.history.read_marks(user, &ids).await?;
-    let counting: Vec<_> =
-        active.iter().zip(&marks).map(|(active, mark)| count_unread(edge, user, active, *mark)).collect();
-    let unread: Vec<Unread> = stream::iter(counting).buffered(AT_ONCE).try_collect().await?;
+    let counting: Vec<_> = known.iter().map(|known| count_unread(edge, user, known)).collect();
+    let unread: Vec<Option<Unread>> = stream::iter(counting).buffered(AT_ONCE).try_collect().await?;
 
-    let epoch = edge.log.layout().epoch;
-    let blanks = active.into_iter().zip(marks).zip(unread).map(|((active, mark), unread)| {
-        let Active { conversation, tail, .. } = active;
-        blank(conversation, tail, epoch, mark, unread)
-    });
+    let blanks = known.into_iter().zip(unread).map(|(known, unread)| blank(known, unread));
     let described = blanks.filter_map(|blank| match blank.id {
         ConversationId::Group(group) => Some(of_group(groups.get(&group)?, user, blank)),
         ConversationId::Direct(..) => Some(of_two(peers.get(&blank.id.peer_of(user)?)?, user, blank)),
@@ -103,7 +149,7 @@ pub(crate) async fn describe(edge: &Edge, user: UserId, active: Vec<Active>) -> 
 }
 
 /// What is known of a conversation of either kind.
-fn blank(conversation: ConversationId, tail: Option<Tail>, epoch: Epoch, mark: u64, unread: Unread) -> Conversation {
+fn blank(Known { conversation, latest, mark }: Known, unread: Option<Unread>) -> Conversation {
     Conversation {
         id: conversation,
         kind: Kind::Group,
@@ -114,11 +160,11 @@ fn blank(conversation: ConversationId, tail: Option<Tail>, epoch: Epoch, mark: u
         members_count: 0,
         created_at: None,
         updated_at: None,
-        position: tail.as_ref().map_or(Position { epoch, seq: 0 }, |tail| tail.position),
-        last_message: tail.and_then(|tail| tail.last_message).map(Message::from),
-        unread: unread.messages,
-        mentions: unread.mentions,
-        read: Read { seq: mark },
+        position: latest.position,
+        last_message: latest.last_message.map(Message::from),
+        unread: unread.map(|unread| unread.messages),
+        mentions: unread.map(|unread| unread.mentions),
+        read: mark.map(|seq| Read { seq }),
     }
 }
 
@@ -169,10 +215,27 @@ struct Unread {
     mentions: usize,
 }
 
-/// Counts the messages of others after the mark.
-async fn count_unread(edge: &Edge, user: UserId, active: &Active, mark: u64) -> Result<Unread, ApiError> {
+/// Counts the messages of others after the mark; `None` when it is not known, or they cannot all be read now.
+async fn count_unread(edge: &Edge, user: UserId, known: &Known) -> Result<Option<Unread>, ApiError> {
+    let Known { conversation, ref latest, mark: Some(mark) } = *known else { return Ok(None) };
+    if latest.is_whole && latest.last_message.is_none() {
+        return Ok(Some(Unread::default()));
+    }
+    match count_after(edge, user, (conversation, mark), latest.position).await {
+        Ok(unread) => Ok(Some(unread)),
+        Err(error) if error.code() == "unavailable" => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn count_after(
+    edge: &Edge,
+    user: UserId,
+    (conversation, mark): (ConversationId, u64),
+    end: Option<Position>,
+) -> Result<Unread, ApiError> {
     let mut unread = Unread::default();
-    let end = active.tail.as_ref().map_or(0, |tail: &Tail| tail.position.seq);
+    let end = end.map_or(u64::MAX, |end| end.seq);
     let mut after_seq = mark;
     for _ in 0..MAX_PAGES {
         if after_seq >= end {
@@ -186,7 +249,7 @@ async fn count_unread(edge: &Edge, user: UserId, active: &Active, mark: u64) -> 
             order: Order::Asc,
             limit: PAGE,
         };
-        let messages = edge.timeline.messages(active.conversation, &page).await?;
+        let messages = edge.timeline.messages(conversation, &page).await?;
         let is_last = messages.len() < PAGE;
         after_seq = messages.last().map_or(end, |message| message.seq);
         for message in messages.iter().filter(|message| message.sender != user && !message.deleted) {
