@@ -23,6 +23,8 @@ scenarios!(
     links_to_images_and_videos_keep_their_measures,
     recent_direct_messages_come_from_one_sender_or_all,
     a_renamed_group_is_renamed_for_all,
+    only_the_owner_renames_invites_and_uninvites,
+    every_event_is_brought_into_history,
     counts_follow_the_messages,
 );
 
@@ -276,6 +278,12 @@ async fn conversations_are_listed_by_latest_activity(cluster: &Cluster) {
     assert_eq!(newest["last_message"], said);
     assert_eq!(newest["position"]["seq"], said["seq"]);
     assert_eq!(newest["members_count"], 2);
+    assert_eq!((&newest["name"], &newest["owner"]), (&json!("second"), &json!(ada.id())));
+    assert!(newest["created_at"].as_str().unwrap() <= said["created_at"].as_str().unwrap(), "{newest}");
+    let members = ben.get(&format!("/v1/conversations/{second}/members")).await.expect(200);
+    let members: Vec<_> =
+        members["items"].as_array().unwrap().iter().map(|member| (&member["user"]["id"], &member["role"])).collect();
+    assert_eq!(members, [(&json!(ada.id()), &json!("owner")), (&json!(ben.id()), &json!("member"))]);
 }
 
 async fn links_to_images_and_videos_keep_their_measures(cluster: &Cluster) {
@@ -328,6 +336,69 @@ async fn a_renamed_group_is_renamed_for_all(cluster: &Cluster) {
     assert_eq!(ada.patch(&path, json!({"name": "ravens"})).await.expect(200)["name"], "ravens");
     assert_eq!(socket.next_event("group_updated").await["event"]["name"], "ravens");
     assert_eq!(ben.get(&path).await.expect(200)["name"], "ravens");
+}
+
+async fn only_the_owner_renames_invites_and_uninvites(cluster: &Cluster) {
+    let (ada, ben, group) = two_in_a_group(cluster).await;
+    let cyd = cluster.client().register("cyd").await;
+    let path = format!("/v1/conversations/{group}");
+    let members = format!("{path}/members");
+    let of = async |user: &Client| -> Vec<String> {
+        let members = user.get(&members).await.expect(200);
+        let members = members["items"].as_array().unwrap().iter();
+        members.map(|member| member["user"]["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let invitation = json!({"users": [cyd.id()]});
+    ben.patch(&path, json!({"name": "mine"})).await.expect(403);
+    ben.post(&members, invitation.clone()).await.expect(403);
+    ben.delete(&format!("{members}/{}", ada.id())).await.expect(403);
+    cyd.post(&members, invitation.clone()).await.expect(404);
+    assert_eq!(of(&ben).await, [ada.id(), ben.id()], "what is refused has no effect");
+
+    let invited = ada.post(&members, invitation).await.expect(200);
+    assert_eq!((&invited["name"], &invited["members_count"]), (&json!("rooks"), &json!(3)));
+    assert_eq!(of(&cyd).await, [ada.id(), ben.id(), cyd.id()]);
+    cyd.send(&group, "thank you").await;
+    ben.delete(&format!("{members}/{}", cyd.id())).await.expect(403);
+    ada.delete(&format!("{members}/{}", cyd.id())).await.expect(204);
+    cyd.get(&path).await.expect(404);
+    cyd.post(&messages_of(&group), json!({"text": "am I?"})).await.expect(404);
+    assert_eq!(of(&ben).await, [ada.id(), ben.id()]);
+}
+
+/// Reads merge history with the log, so that nobody notices a dead ingest; this looks into history itself.
+async fn every_event_is_brought_into_history(cluster: &Cluster) {
+    let (ada, ben, group) = two_in_a_group(cluster).await;
+    let (first, second) = (ada.send(&group, "frist").await, ben.send(&group, "regretted").await);
+    let path = |message: &Value| format!("{}/{}", messages_of(&group), message["id"].as_str().unwrap());
+    ada.patch(&path(&first), json!({"text": "first"})).await.expect(200);
+    ben.delete(&path(&second)).await.expect(204);
+    let last = ada.send(&group, "third").await;
+    let (history, conversation) = (&cluster.seams().history, group.parse().unwrap());
+    eventually("history has the last message", || async {
+        let tail = history.tails(&[conversation]).await.unwrap().remove(0)?;
+        (Some(tail.position.seq) == last["seq"].as_u64()).then_some(())
+    })
+    .await;
+    let kinds: Vec<Value> = history.events(conversation, 0, 100).await.unwrap().iter().map(kind_of).collect();
+    let members = ["member_added", "member_added"];
+    let said = ["message", "message", "edit", "delete", "message"];
+    assert_eq!(kinds, members.into_iter().chain(said).collect::<Vec<_>>());
+    let page = history::Page {
+        before_seq: None,
+        after_seq: None,
+        since: None,
+        sender: None,
+        order: history::Order::Asc,
+        limit: 10,
+    };
+    let messages = history.messages(conversation, &page).await.unwrap();
+    let texts: Vec<_> = messages.iter().map(|message| (message.content.text.as_str(), message.deleted)).collect();
+    assert_eq!(texts, [("first", false), ("", true), ("third", false)]);
+}
+
+fn kind_of(entry: &types::Entry) -> Value {
+    serde_json::from_slice::<Value>(&entry.payload).unwrap()["kind"].clone()
 }
 
 async fn counts_follow_the_messages(cluster: &Cluster) {

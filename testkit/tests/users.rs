@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use serde_json::{Value, json};
-use testkit::{Cluster, PASSWORD, scenarios};
+use testkit::{Client, Cluster, PASSWORD, eventually, scenarios};
 
 scenarios!(
     users_are_listed_by_pages_and_found_by_name,
@@ -12,6 +12,7 @@ scenarios!(
     a_log_out_ends_the_session,
     a_group_of_many_members_is_listed_by_pages,
     every_list_takes_a_limit_and_a_cursor,
+    every_list_is_read_to_its_end_by_pages_of_one,
 );
 
 async fn users_are_listed_by_pages_and_found_by_name(cluster: &Cluster) {
@@ -135,4 +136,104 @@ async fn every_list_takes_a_limit_and_a_cursor(cluster: &Cluster) {
         assert!(pages_on || is_bounded_by_range || path == "/v1/presence", "{path} takes {names:?}");
     }
     assert!(lists >= 8, "{lists} lists");
+}
+
+/// What stands at `pointer` in each item of a list, which is read by pages of one. Its items stand under `field`.
+async fn walk(client: &Client, path: &str, field: &str, pointer: &str) -> Vec<String> {
+    const MOST: usize = 50;
+    let (mut read, mut cursor) = (Vec::new(), String::new());
+    let sign = if path.contains('?') { '&' } else { '?' };
+    for _ in 0..MOST {
+        let page = client.get(&format!("{path}{sign}limit=1{cursor}")).await.expect(200);
+        let items = page[field].as_array().unwrap();
+        assert!(items.len() <= 1, "{path}: {page}");
+        read.extend(items.iter().map(|item| item.pointer(pointer).unwrap().as_str().unwrap().to_owned()));
+        let Some(next) = page["next"].as_str() else { return read };
+        cursor = format!("&cursor={next}");
+    }
+    panic!("{path} has no end: {read:?}");
+}
+
+/// In no order that matters.
+fn sorted(mut texts: Vec<String>) -> Vec<String> {
+    texts.sort_unstable();
+    texts
+}
+
+async fn every_list_is_read_to_its_end_by_pages_of_one(cluster: &Cluster) {
+    let ada = cluster.client().register("lister").await;
+    let ben = cluster.other_client().register("lister").await;
+    let cyd = cluster.client().register("lister").await;
+    let all = [&ada, &ben, &cyd];
+    for _ in 0..2 {
+        cluster.other_client().log_in(ada.username()).await;
+    }
+    let groups = [ada.create_group("one", &[&ben, &cyd]).await, ada.create_group("two", &[&ben]).await];
+    let (first, second) = (&groups[0], &groups[1]);
+    for (sender, text) in [(&ada, "1"), (&ben, "2"), (&ada, "3"), (&ben, "4"), (&ada, "5")] {
+        sender.send(first, text).await;
+    }
+    ada.send(second, "6").await;
+    let direct = |one: &Client, other: &Client| {
+        let mut ids = [one.id(), other.id()];
+        ids.sort_unstable();
+        ids.join("~")
+    };
+    ben.send(&format!("@{}", ada.id()), "7").await;
+    cyd.send(&format!("@{}", ada.id()), "8").await;
+    eventually("the direct conversations are known, and the messages are counted", || async {
+        let known = ada.get("/v1/conversations?kind=direct").await.expect(200)["items"].as_array().unwrap().len();
+        let top = ada.get("/v1/analytics/top-users").await.expect(200);
+        (known == 2 && top["items"][0]["messages"] == 4 && top["items"][1]["messages"] == 2).then_some(())
+    })
+    .await;
+
+    let names = sorted(all.iter().map(|user| user.username().to_owned()).collect());
+    for path in ["/v1/users?query=lister", "/users?query=lister"] {
+        assert_eq!(sorted(walk(&ada, path, "items", "/username").await), names, "{path}");
+    }
+    assert_eq!(walk(&ada, "/v1/sessions", "items", "/id").await.len(), 3, "one sign-up and two log-ins");
+    let directs = [direct(&ada, &cyd), direct(&ada, &ben)];
+    for (path, field, ids) in [
+        ("/v1/conversations", "items", vec![&directs[0], &directs[1], second, first]),
+        ("/v1/conversations?kind=direct", "items", vec![&directs[0], &directs[1]]),
+        ("/v1/conversations?kind=group", "items", vec![second, first]),
+        ("/chatrooms", "data", vec![second, first]),
+        ("/users/me/chatrooms", "data", vec![second, first]),
+    ] {
+        assert_eq!(walk(&ada, path, field, "/id").await.iter().collect::<Vec<_>>(), ids, "{path}");
+    }
+    let ids = sorted(all.iter().map(|user| user.id().to_owned()).collect());
+    let of_first = format!("/v1/conversations/{first}");
+    assert_eq!(walk(&ada, &format!("{of_first}/members"), "items", "/user/id").await, ids);
+    assert_eq!(walk(&ada, &format!("{of_first}/reads"), "items", "/user").await, ids);
+    for (path, field, pointer, texts) in [
+        (format!("{of_first}/messages"), "items", "/text", "54321"),
+        (format!("{of_first}/messages?sender={}&order=asc", ben.id()), "items", "/text", "24"),
+        (format!("/conversations/{first}"), "messages", "/text", "54321"),
+        (format!("/groups/{first}/messages"), "items", "/text", "54321"),
+        (format!("/chats/{first}"), "items", "/text", "54321"),
+        (format!("/chatrooms/{first}/messages"), "data", "/message_str", "54321"),
+        (format!("/chatrooms/{first}/messages/{}", ben.id()), "data", "/message_str", "42"),
+        (format!("/messages?user={}&other={}", ada.id(), ben.id()), "items", "/text", "7"),
+        ("/v1/messages/recent".to_owned(), "items", "/text", "87"),
+    ] {
+        assert_eq!(walk(&ada, &path, field, pointer).await.concat(), texts, "{path}");
+    }
+    let top = walk(&ada, "/v1/analytics/top-users", "items", "/user/username").await;
+    assert_eq!(top, [ada.username(), ben.username()]);
+    assert_eq!(walk(&ada, "/v1/analytics/top-conversations", "items", "/conversation/name").await, ["one", "two"]);
+    assert_eq!(events_one_by_one(&ada, &of_first).await, [0, 0, 0, 1, 1, 1, 1, 1]);
+}
+
+/// Events are paged by their places: whether each of a conversation, oldest first, is a message.
+async fn events_one_by_one(client: &Client, conversation: &str) -> Vec<u8> {
+    let (mut kinds, mut after_seq) = (Vec::new(), 0);
+    loop {
+        let page = client.get(&format!("{conversation}/events?limit=1&after_seq={after_seq}")).await.expect(200);
+        assert_eq!(page["complete"], true, "{page}");
+        let Some(event) = page["items"].as_array().unwrap().first() else { return kinds };
+        kinds.push(u8::from(event["event"]["kind"] == "message"));
+        after_seq = event["seq"].as_u64().unwrap();
+    }
 }

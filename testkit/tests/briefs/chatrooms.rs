@@ -6,6 +6,7 @@ use testkit::{Client, Cluster, PASSWORD, eventually, scenarios};
 use super::{operator_and_importer, texts};
 
 scenarios!(
+    b3_02_recent_messages_are_read_by_number_and_by_days,
     b3_06_a_batch_is_stored_in_order_by_its_sender_alone,
     b3_06_an_import_keeps_senders_and_times_and_counts_by_them,
     b3_07_messages_are_read_by_sender_by_days_and_by_pages,
@@ -21,6 +22,59 @@ async fn room(owner: &Client, users: &[&Client]) -> String {
 
 fn message(text: &str, sender: &Client, at: &Value) -> Value {
     json!({"message_str": text, "message_sent_ts": at, "sender_user_id": sender.id()})
+}
+
+/// The last hundred, or those of the last thirty days, from one sender or from all.
+async fn b3_02_recent_messages_are_read_by_number_and_by_days(cluster: &Cluster) {
+    const EACH: usize = 60;
+    let (_, importer) = operator_and_importer(cluster).await;
+    let ada = cluster.client().register("ada").await;
+    let ben = cluster.other_client().register("ben").await;
+    let cyd = cluster.client().register("cyd").await;
+    let to_cyd = |sender: &Client| format!("/v1/conversations/{}/messages", direct(sender, &cyd));
+    let old = json!({"text": "long ago", "sender": ada.id(), "sent_at": "2019-05-01T12:00:00Z"});
+    let old = importer.post(&to_cyd(&ada), old).await.expect(201);
+    assert_eq!(old["created_at"], "2019-05-01T12:00:00.000Z");
+    let mut sent: Vec<Value> = vec![old];
+    for number in 0..EACH {
+        for sender in [&ada, &ben] {
+            sent.push(sender.post(&to_cyd(sender), json!({"text": number.to_string()})).await.expect(201));
+        }
+    }
+    sent.reverse();
+    let recent = async |query: &str| cyd.get(&format!("/v1/messages/recent?{query}")).await.expect(200);
+    let ids = |messages: &[Value]| texts(&messages.into(), "id");
+    eventually("both senders are known", || async {
+        let two = texts(&recent("limit=2").await["items"], "sender");
+        (two == [ben.id(), ada.id()]).then_some(())
+    })
+    .await;
+
+    let page = recent("limit=100").await;
+    assert_eq!(texts(&page["items"], "id"), ids(&sent[..100]), "the last hundred of all");
+    let rest = recent(&format!("limit=100&cursor={}", page["next"].as_str().unwrap())).await;
+    assert_eq!((texts(&rest["items"], "id"), &rest["next"]), (ids(&sent[100..]), &Value::Null));
+    let of_ada: Vec<Value> = sent.iter().filter(|message| message["sender"] == ada.id()).cloned().collect();
+    let page = recent(&format!("limit=100&sender={}", ada.id())).await;
+    assert_eq!((texts(&page["items"], "id"), &page["next"]), (ids(&of_ada), &Value::Null), "fewer of one");
+
+    let month = types::Timestamp::now().minus(std::time::Duration::from_secs(30 * 24 * 60 * 60));
+    let page = recent(&format!("limit=100&since={month}&sender={}", ada.id())).await;
+    assert_eq!(texts(&page["items"], "id"), ids(&of_ada), "what was imported today is of today, whenever it was said");
+    let since = sent[20]["created_at"].as_str().unwrap();
+    let page = recent(&format!("limit=100&since={since}")).await;
+    let later: Vec<Value> =
+        sent[..EACH].iter().filter(|one| one["created_at"].as_str() >= Some(since)).cloned().collect();
+    assert!(later.len() > 20);
+    assert_eq!(texts(&page["items"], "id"), ids(&later), "none that was stored before");
+    let ahead = types::Timestamp::now().plus(std::time::Duration::from_secs(60));
+    assert_eq!(recent(&format!("since={ahead}")).await["items"], json!([]));
+}
+
+fn direct(one: &Client, other: &Client) -> String {
+    let mut ids = [one.id(), other.id()];
+    ids.sort_unstable();
+    ids.join("~")
 }
 
 async fn b3_06_a_batch_is_stored_in_order_by_its_sender_alone(cluster: &Cluster) {

@@ -177,6 +177,9 @@ async fn stop_history(world: &mut World, load: &Load, stopped_for: Duration) {
         let path = format!("/v1/conversations/{conversation}/messages?limit=1&before_seq={before_seq}");
         let page = there.get(&path).await.expect(200);
         assert_eq!(page["items"][0], message, "an acked message is in the very next read");
+        // What only history knows is left open, and not made up.
+        let seen = there.get(&format!("/v1/conversations/{conversation}")).await.expect(200);
+        assert!(seen["unread"].is_null() && seen["last_message"]["seq"].as_u64() >= message["seq"].as_u64(), "{seen}");
         load.probe().await;
         sent += 1;
     }
