@@ -183,6 +183,8 @@ fn one_of_each_shard(log: &dyn Log) -> Vec<ConversationId> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
     use crate::doubles::{AwayHistory, PlainLog};
 

@@ -62,7 +62,7 @@ impl Fault {
             Self::KillDirectory => "kill -9 of Postgres",
             Self::KillCounts => "kill -9 of ClickHouse",
             Self::StopLog => "all NATS servers stopped",
-            Self::StopHistory => "Cassandra and every ingest stopped",
+            Self::StopHistory => "Cassandra stopped, then every ingest",
             Self::StopDirectory => "Postgres stopped",
             Self::StopCounts => "ClickHouse stopped",
             Self::StopBlobs => "S3 stopped",
@@ -160,11 +160,11 @@ async fn until_readiness_is(world: &World, (status, missing): (u16, &str)) {
 
 /// Users stay connected and chat on, and an acked message is in the very next read at the other edge.
 async fn stop_history(world: &mut World, load: &Load, stopped_for: Duration) {
-    for number in 0..2 {
-        world.terminate(Role::Ingest, number).await;
-    }
+    world.terminate(Role::Ingest, 0).await;
     block_in_place(|| world.servers.cassandra.stop()).expect("it stops");
     until_readiness_is(world, (200, "history")).await;
+    change_groups(load).await;
+    world.kill(Role::Ingest, 1).await;
     let (began, conversation) = (Instant::now(), &load.conversations[0]);
     let mut sent = 0_usize;
     while began.elapsed() < stopped_for {
@@ -188,6 +188,24 @@ async fn stop_history(world: &mut World, load: &Load, stopped_for: Duration) {
     for number in 0..2 {
         world.revive(Role::Ingest, number).await;
     }
+}
+
+/// While only history is away groups are made and changed, each once, and listed.
+async fn change_groups(load: &Load) {
+    let owner = load.edges.client(&load.users[0], 0);
+    let name = format!("made without history {}", new_id());
+    let made = owner.post("/v1/conversations", json!({"kind": "group", "name": name})).await.expect(201);
+    assert_eq!((&made["unread"], &made["read"]["seq"]), (&json!(0), &json!(0)), "nothing was there before: {made}");
+    let path = format!("/v1/conversations/{}", made["id"].as_str().expect("an id"));
+    let invitation = json!({"users": [load.users[1].id()]});
+    let invited = owner.post(&format!("{path}/members"), invitation).await.expect(200);
+    assert!(invited["unread"].is_null() && invited["members_count"] == 2, "{invited}");
+    let name = format!("renamed {name}");
+    assert_eq!(owner.patch(&path, json!({"name": name})).await.expect(200)["name"], *name);
+    let groups = owner.get("/v1/conversations?kind=group&limit=100").await.expect(200);
+    let ids: Vec<_> = groups["items"].as_array().expect("a list").iter().map(|group| &group["id"]).collect();
+    assert_eq!(ids.iter().filter(|id| ***id == made["id"]).count(), 1, "{groups}");
+    owner.delete(&path).await.expect(204);
 }
 
 /// Nobody can register, and all others chat on.
