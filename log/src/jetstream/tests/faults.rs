@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use servers::{Home, Nats, NatsCluster, NatsOptions};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use types::{ConversationId, Entry, EventId};
 
@@ -228,26 +228,32 @@ async fn carry(listener: tokio::net::TcpListener, server: String, holds: watch::
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((mut client, _)) = listener.accept().await {
         let mut server = tokio::net::TcpStream::connect(&server).await.unwrap();
-        let mut holds = holds.clone();
+        let holds = holds.clone();
         connections.spawn(async move {
-            let (mut from_client, mut to_client) = client.split();
-            let (mut from_server, mut to_server) = server.split();
-            let there = async {
-                let mut bytes = vec![0; 64 * 1024];
-                loop {
-                    let read = from_client.read(&mut bytes).await?;
-                    holds.wait_for(|holds| !holds).await.map_err(std::io::Error::other)?;
-                    if read == 0 {
-                        return std::io::Result::Ok(0);
-                    }
-                    to_server.write_all(&bytes[..read]).await?;
-                }
-            };
+            let (from_client, mut to_client) = client.split();
+            let (mut from_server, to_server) = server.split();
             tokio::select! {
-                ended = there => drop(ended),
+                ended = hand_on(from_client, to_server, holds) => drop(ended),
                 ended = tokio::io::copy(&mut from_server, &mut to_client) => drop(ended),
             }
         });
+    }
+}
+
+/// Hands on what comes, but not while it is to be kept back.
+async fn hand_on(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut holds: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let mut bytes = vec![0; 64 * 1024];
+    loop {
+        let read = from.read(&mut bytes).await?;
+        holds.wait_for(|holds| !holds).await.map_err(std::io::Error::other)?;
+        if read == 0 {
+            return Ok(());
+        }
+        to.write_all(&bytes[..read]).await?;
     }
 }
 
