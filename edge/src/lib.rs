@@ -116,7 +116,6 @@ pub enum Error {
 /// What handlers share.
 pub(crate) struct Edge {
     pub(crate) config: Config,
-    pub(crate) log: Arc<dyn Log>,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) history: Arc<dyn History>,
     pub(crate) analytics: Arc<dyn Analytics>,
@@ -232,7 +231,7 @@ impl Edge {
         };
         let posting = Arc::new(posting::Posting::new(stores, config.limits.text_characters));
         let parts = live::Parts {
-            log: Arc::clone(&log),
+            log,
             directory: Arc::clone(&directory),
             history: Arc::clone(&history),
             tokens: Arc::clone(&tokens),
@@ -247,7 +246,6 @@ impl Edge {
             passwords: auth::Passwords::new(&config.auth.password)?,
             commands,
             config,
-            log,
             directory,
             history,
             analytics,

@@ -30,6 +30,7 @@ const MAX_PAGES: usize = 20;
 /// An edge.
 pub(crate) struct App {
     pub(crate) edge: Arc<Edge>,
+    pub(crate) log: Arc<dyn Log>,
     router: Router,
     /// How far each shard was ingested.
     ingested: tokio::sync::Mutex<HashMap<u16, u64>>,
@@ -164,9 +165,10 @@ impl App {
     }
 
     async fn open(config: Config, seams: Seams, data: TempDir) -> Self {
+        let log = Arc::clone(&seams.log);
         let edge = Edge::open(config, seams, data.path(), CancellationToken::new()).await.unwrap();
         let router = router::router(Arc::clone(&edge)).unwrap();
-        Self { edge, router, ingested: tokio::sync::Mutex::default(), _data: data }
+        Self { edge, log, router, ingested: tokio::sync::Mutex::default(), _data: data }
     }
 
     /// What serves its requests.
@@ -261,7 +263,7 @@ impl App {
     /// Brings history and analytics up to the end of the log.
     pub(crate) async fn ingest(&self) {
         let mut ingested = self.ingested.lock().await;
-        for shard in 0..self.edge.log.layout().shards {
+        for shard in 0..self.log.layout().shards {
             let after_seq = ingested.get(&shard).copied().unwrap_or_default();
             let through_seq = self.ingest_shard(shard, after_seq).await;
             ingested.insert(shard, through_seq);
@@ -269,7 +271,7 @@ impl App {
     }
 
     async fn ingest_shard(&self, shard: u16, after_seq: u64) -> u64 {
-        let log = &self.edge.log;
+        let log = &self.log;
         let consumer = Consumer { group: "test", shard };
         if log.lag(consumer).await.unwrap().events == 0 {
             return after_seq;

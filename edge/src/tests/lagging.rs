@@ -163,7 +163,7 @@ async fn a_change_by_another_edge_is_seen_from_its_notice_on() {
     app.edge.directory.execute(&serde_json::from_value(update).unwrap()).await.unwrap().unwrap();
     let version = app.edge.directory.version().await.unwrap().0;
     app.get(&ada, "/v1/users/me").await.refusal(404);
-    app.edge.log.notify(Topic::Directory, Notice::DirectoryChanged { version }.encode()).await.unwrap();
+    app.log.notify(Topic::Directory, Notice::DirectoryChanged { version }.encode()).await.unwrap();
     let seen = async {
         while app.get(&ada, "/v1/users/me").await.status != 200 {
             tokio::task::yield_now().await;

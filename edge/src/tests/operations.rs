@@ -28,7 +28,7 @@ async fn an_edge_tells_that_it_is_alive_and_ready_until_it_ends() {
 async fn an_edge_whose_log_is_gone_is_not_ready_and_says_so() {
     let app = App::start().await;
     let ada = app.register("ada").await;
-    app.edge.log.close().await;
+    app.log.close().await;
     let refused = app.post(&ada, "/v1/conversations", json!({"kind": "group", "name": "engines"})).await;
     assert_eq!(refused.refusal(503), "unavailable");
     assert_eq!(refused.headers["retry-after"], "1");

@@ -54,7 +54,8 @@ async fn a_lock_whose_holder_died_is_taken_over() {
 async fn notes_that_were_never_made_are_told_from_a_server_that_is_away() {
     let scene = Scene::new().await;
     let Config::Clickhouse { ranges, .. } = &scene.config else { unreachable!() };
-    let nats = async_nats::connect(&ranges.servers[..]).await.unwrap();
+    let servers: Vec<&str> = ranges.servers.iter().map(types::ServerUrl::expose).collect();
+    let nats = async_nats::connect(servers).await.unwrap();
     async_nats::jetstream::new(nats).delete_key_value(&ranges.name).await.unwrap();
     let error = open(&scene.config).await.err().expect("an error");
     assert!(matches!(&error, Error::Damaged(why) if why.contains("rookery migrate")), "{error}");

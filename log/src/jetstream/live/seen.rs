@@ -93,17 +93,14 @@ impl Topics {
     /// Notes that nothing up to `seq` will be delivered of these conversations.
     #[expect(clippy::iter_over_hash_type, reason = "each is changed by itself")]
     pub(super) fn pass_over(&mut self, seq: u64, is_concerned: impl Fn(ConversationId) -> bool) {
+        let pass = |conversation: ConversationId, last: &mut u64| {
+            *last = if is_concerned(conversation) { seq.max(*last) } else { *last };
+        };
         for (topic, heard) in &mut self.known {
             match (topic, &mut heard.last) {
-                (Topic::Group(group), Last::One(last)) if is_concerned((*group).into()) => *last = seq.max(*last),
+                (Topic::Group(group), Last::One(last)) => pass((*group).into(), last),
                 (_, Last::One(_)) => {}
-                (_, Last::Each(each)) => {
-                    for (conversation, last) in each {
-                        if is_concerned(*conversation) {
-                            *last = seq.max(*last);
-                        }
-                    }
-                }
+                (_, Last::Each(each)) => each.iter_mut().for_each(|(conversation, last)| pass(*conversation, last)),
             }
         }
     }
