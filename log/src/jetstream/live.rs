@@ -53,6 +53,8 @@ enum Change {
 pub(crate) struct Cursor {
     listener: Arc<Listener>,
     outlet: Arc<Outlet>,
+    reading: Arc<Reading>,
+    moments: Arc<Moments>,
     /// Ends the task.
     _end: DropGuard,
 }
@@ -65,7 +67,8 @@ impl Live {
         let outlet = Arc::new(Outlet::default());
         let pump = Pump::open(self, Arc::clone(&listener), Arc::clone(&outlet)).await?;
         drop(tokio::spawn(pump.run()));
-        Ok(Cursor { listener, outlet, _end: stop.drop_guard() })
+        let (reading, moments) = (Arc::clone(&self.reading), Arc::clone(&self.moments));
+        Ok(Cursor { listener, outlet, reading, moments, _end: stop.drop_guard() })
     }
 }
 
@@ -112,9 +115,18 @@ impl Cursor {
         Arc::clone(&self.listener)
     }
 
-    /// See [`crate::Feed::next_batch`].
+    /// See [`crate::Feed::next_batch`]. Whoever appended what is taken is told now and not before, so that an edge writes
+    /// an acknowledgement together with the event.
     pub(crate) async fn next_batch(&mut self, batch: &mut Vec<Delivery>, limit: usize) -> Result<()> {
-        self.outlet.take(batch, limit.max(1)).await
+        let before = batch.len();
+        self.outlet.take(batch, limit.max(1)).await?;
+        for delivery in &batch[before..] {
+            if let Delivery::Event { entry, .. } = delivery {
+                let shard = self.reading.names.shard_of(entry.conversation);
+                self.moments.tell(shard, entry.position.seq, entry.at);
+            }
+        }
+        Ok(())
     }
 }
 

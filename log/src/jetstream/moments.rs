@@ -21,7 +21,7 @@ use super::reading::Reading;
 use crate::{Appended, Error, Result, Topic};
 
 /// How long it is waited for a live copy before the moment is read back.
-const COPY: Duration = Duration::from_millis(20);
+const COPY: Duration = Duration::from_millis(100);
 /// How long reading back is tried. The event is stored all the while.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The pause after a read that told nothing.

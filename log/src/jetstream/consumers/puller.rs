@@ -21,6 +21,9 @@ use crate::{Consumer, Error, Result};
 const BUFFER: usize = 2_000;
 /// The least that is asked for: no request for each event.
 const LEAST: usize = 500;
+/// How long events gather on the server once it has sent the first of them. A server that sends each one as it is
+/// stored works for each one: in a stream with replicas it even has them agree on how far the consumer is, on disk.
+const GATHER: Duration = Duration::from_millis(50);
 /// Bytes of one request's answer.
 const ANSWER_BYTES: usize = 8 << 20;
 /// How long a request waits on the server.
@@ -56,6 +59,8 @@ struct Follow {
     last: u64,
     /// Events that the server may still send for the last request.
     open: usize,
+    /// Before then no more is asked for.
+    gathered: Instant,
     heard: Instant,
     prevs: HashMap<ConversationId, u64>,
 }
@@ -100,7 +105,8 @@ impl Puller {
         let floor = self.slot.acked().unwrap_or(floor);
         let inbox = connection.client.new_inbox();
         let answers = connection.client.subscribe(inbox.clone()).await.map_err(unavailable)?;
-        let mut follow = Follow { answers, last: floor, open: 0, heard: Instant::now(), prevs: HashMap::new() };
+        let (gathered, heard) = (Instant::now(), Instant::now());
+        let mut follow = Follow { answers, last: floor, open: 0, gathered, heard, prevs: HashMap::new() };
         let ended = loop {
             if self.slot.is_rewound() {
                 break Ok(());
@@ -114,6 +120,7 @@ impl Puller {
                     }
                 }
                 () = self.slot.wanted.notified() => {}
+                () = sleep_until(follow.gathered), if follow.gathered > Instant::now() => {}
                 // What was on its way is lost; the server is to send it again.
                 _ = link.changed() => break connection.is_up().await,
                 () = sleep_until(follow.heard + SILENCE), if follow.open > 0 => {
@@ -126,23 +133,31 @@ impl Puller {
         ended
     }
 
-    /// Asks for more when there is room.
+    /// Asks for more when there is room: for all that is known to be stored; when that is nothing, for one event, which
+    /// tells that there are some again.
     async fn ask(&self, follow: &mut Follow, inbox: &str) -> Result<()> {
         let room = BUFFER.saturating_sub(self.slot.buffered());
-        if follow.open > 0 || room < LEAST {
+        if follow.open > 0 || room < LEAST || follow.gathered > Instant::now() {
             return Ok(());
         }
+        let batch = self.behind(follow).clamp(1, room);
         let names = &self.parts.reading.names;
         let Consumer { group, shard } = self.consumer;
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{group}", names.stream(shard));
         let request = json!({
-            "batch": room, "max_bytes": ANSWER_BYTES,
+            "batch": batch, "max_bytes": ANSWER_BYTES,
             "expires": nanos(EXPIRY), "idle_heartbeat": nanos(HEARTBEAT),
         });
         let client = &self.parts.connection.client;
         client.publish_with_reply(subject, inbox.to_owned(), request.to_string().into()).await.map_err(unavailable)?;
-        (follow.open, follow.heard) = (room, Instant::now());
+        (follow.open, follow.heard) = (batch, Instant::now());
         Ok(())
+    }
+
+    /// Events that are known to be stored and were not read yet.
+    fn behind(&self, follow: &Follow) -> usize {
+        let behind = self.parts.reading.known_end(self.consumer.shard).saturating_sub(follow.last);
+        usize::try_from(behind).unwrap_or(usize::MAX)
     }
 
     /// Takes a message and all that came with it.
@@ -171,6 +186,9 @@ impl Puller {
         if let Some(last) = entries.last() {
             follow.last = last.position.seq;
             self.parts.reading.learn_end(self.consumer.shard, follow.last);
+            if self.behind(follow) < LEAST {
+                follow.gathered = Instant::now() + GATHER;
+            }
         }
         self.slot.put(entries, replies);
         Ok(())

@@ -312,10 +312,11 @@ impl Pump {
             (ConversationId::Direct(first, second), _) if first == second => return Ok(()),
             (ConversationId::Direct(_, second), _) => Topic::User(second),
         };
-        self.moments.tell(shard, entry.position.seq, entry.at);
         if self.topics.number_of(topic) == Some(number) {
-            self.event(topic, entry, shard).await?;
+            return self.event(topic, entry, shard).await;
         }
+        // It will not be delivered; whoever appended it need not wait for that.
+        self.moments.tell(shard, entry.position.seq, entry.at);
         Ok(())
     }
 

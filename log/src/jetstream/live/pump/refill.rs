@@ -85,7 +85,6 @@ impl Pump {
             entries.retain(|entry| topics_of(entry.conversation).any(|topic| self.topics.number_of(topic).is_some()));
             self.reading.fill_prevs(shard, &mut entries, &mut prevs).await?;
             for entry in entries {
-                self.moments.tell(shard, entry.position.seq, entry.at);
                 self.deliver_again(&entry);
             }
             // Only now: should the connection break on the way, this is read once more.
