@@ -16,8 +16,8 @@ use crate::frame::{self, Burst};
 
 /// Deliveries that are read at a time.
 const BATCH: usize = 1_024;
-/// How long a busy edge waits for more before it hands out a batch. Under load those who were written to answer
-/// within this time, so that one write carries what would have been two; an edge with little to do never waits.
+/// How long a busy edge rests between two batches. Under load those who were written to answer within this time, so
+/// that one write carries what would have been two; an edge with little to do never waits.
 const LINGER: Duration = Duration::from_millis(1);
 /// Payloads that are gathered before they are handed out, in bytes. A burst stays far below an outbox's limit.
 const GATHERED_BYTES: usize = 128 * 1024;
@@ -29,6 +29,8 @@ pub(super) struct Dispatcher {
     gathered: Gathered,
     /// The last `seq` of each shard that came.
     seen: Vec<u64>,
+    /// Whether the last batch was there before it was waited for.
+    is_busy: bool,
     deliveries: metrics::Counter,
     bytes: metrics::Counter,
 }
@@ -50,6 +52,7 @@ impl Dispatcher {
             feed,
             gathered: Gathered::default(),
             seen,
+            is_busy: false,
             deliveries: metrics::counter!("rookery_edge_deliveries_total"),
             bytes: metrics::counter!("rookery_edge_delivered_bytes_total"),
         }
@@ -73,14 +76,17 @@ impl Dispatcher {
         }
     }
 
-    /// Waits for deliveries. When some are there already the edge is busy, and lingers for more.
+    /// Waits for deliveries; after those that were there already, rests before it looks for more. What is taken is handed
+    /// out at once: the log tells whoever appended it at this moment, so one write carries the acknowledgement with it.
     async fn next_batch(&mut self, batch: &mut Vec<Delivery>) -> Result<(), log::Error> {
-        let Some(waiting) = self.feed.next_batch(batch, BATCH).now_or_never() else {
-            return self.feed.next_batch(batch, BATCH).await;
-        };
-        waiting?;
-        tokio::time::sleep(LINGER).await;
-        self.feed.next_batch(batch, BATCH).now_or_never().unwrap_or(Ok(()))
+        if std::mem::take(&mut self.is_busy) {
+            tokio::time::sleep(LINGER).await;
+        }
+        if let Some(waiting) = self.feed.next_batch(batch, BATCH).now_or_never() {
+            self.is_busy = true;
+            return waiting;
+        }
+        self.feed.next_batch(batch, BATCH).await
     }
 
     async fn dispatch(&mut self, batch: &mut Vec<Delivery>) {
