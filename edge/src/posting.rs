@@ -196,7 +196,7 @@ impl Posting {
     /// # Errors
     /// 404 when there is no such message or for a stranger, 403 for somebody else's.
     pub(crate) async fn delete(
-        &self,
+        self: &Arc<Self>,
         caller: UserId,
         conversation: ConversationId,
         message: EventId,
@@ -209,11 +209,18 @@ impl Posting {
         if found.deleted {
             return Ok(());
         }
-        if found.content.attachment.is_some() {
-            self.stores.attachments.withdraw(message).await?;
+        if found.content.attachment.is_none() {
+            self.append(caller, conversation, Body::Delete { message }).await?.await?;
+            return Ok(());
         }
-        self.append(caller, conversation, Body::Delete { message }).await?.await?;
-        Ok(())
+        let posting = Arc::clone(self);
+        let both = async move {
+            posting.stores.attachments.withdraw(message).await?;
+            posting.append(caller, conversation, Body::Delete { message }).await?.await?;
+            Ok(())
+        };
+        // By itself, so that a client that goes away meanwhile does not leave a message whose file is gone.
+        tokio::spawn(both.in_current_span()).await.unwrap_or_else(|_| Err(ApiError::internal()))
     }
 
     /// Notes how far a user has read, not beyond what there is, and tells its other sessions and, in a direct

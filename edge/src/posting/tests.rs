@@ -8,7 +8,7 @@ use types::{GroupId, Region};
 use super::*;
 
 struct World {
-    posting: Posting,
+    posting: Arc<Posting>,
     log: Arc<dyn Log>,
     history: Arc<dyn History>,
     directory: Arc<dyn Directory>,
@@ -42,7 +42,7 @@ impl World {
             attachments: Arc::new(attachments),
             timeline: Arc::new(Timeline::new(log.clone(), history.clone())),
         };
-        Self { posting: Posting::new(stores, 20), log, history, directory, _data: data }
+        Self { posting: Arc::new(Posting::new(stores, 20)), log, history, directory, _data: data }
     }
 
     async fn user(&self, name: &str) -> UserId {

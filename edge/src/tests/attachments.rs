@@ -1,6 +1,9 @@
 //! Attachments, as far as they need no cluster: what bounds uploads.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -153,4 +156,42 @@ async fn a_deleted_message_that_is_sent_again_does_not_open_its_file() {
     app.post(&ada, &path, message).await.expect(200);
     app.get(&bob, &file).await.refusal(404);
     assert_eq!(app.get(&ada, &file).await.status, 200, "it is its uploader's still");
+}
+
+/// Has a future take so many steps; whether it is done then.
+async fn is_done_after(mut future: Pin<&mut impl Future>, steps: usize) -> bool {
+    let mut taken = 0;
+    poll_fn(|ctx| {
+        taken += 1;
+        let is_done = future.as_mut().poll(ctx).is_ready();
+        if is_done || taken == steps { Poll::Ready(is_done) } else { Poll::Pending }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_no_message_without_its_file() {
+    let app = App::start().await;
+    let (ada, bob) = (app.register("ada").await, app.register("bob").await);
+    let group = app.group("rooks", &[&ada, &bob]).await;
+    let path = format!("/v1/conversations/{group}/messages");
+    // It goes away after every number of steps that the request may take.
+    for steps in 1.. {
+        let attachment = upload(&app, &ada, png()).await.expect(201);
+        let file = format!("/v1/attachments/{}", attachment["id"].as_str().unwrap());
+        let message = json!({"kind": "attachment", "attachment": {"id": attachment["id"]}});
+        let message = app.post(&ada, &path, message).await.expect(201);
+        let message = format!("{path}/{}", message["id"].as_str().unwrap());
+        let mut deleting = Box::pin(app.delete(&ada, &message));
+        let is_done = is_done_after(deleting.as_mut(), steps).await;
+        drop(deleting);
+        let is_open = async || app.get(&bob, &file).await.status == 200;
+        let is_deleted = async || app.get(&ada, &message).await.expect(200)["deleted"] == true;
+        while is_deleted().await == is_open().await {
+            tokio::task::yield_now().await;
+        }
+        if is_done {
+            return;
+        }
+    }
 }
