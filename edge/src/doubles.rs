@@ -339,7 +339,8 @@ impl Log for PlainLog {
 
     async fn lag(&self, _: Consumer) -> log::Result<Lag> {
         if self.is_ingested.load(Ordering::Relaxed) {
-            return Ok(Lag { events: 0, acked_seq: self.ends().await?.into_iter().max().unwrap_or_default() });
+            let end_seq = self.ends().await?.into_iter().max().unwrap_or_default();
+            return Ok(Lag { events: 0, acked_seq: end_seq, end_seq });
         }
         Self::refuse()
     }

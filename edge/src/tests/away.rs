@@ -136,7 +136,7 @@ async fn quiet(app: &App, owner: &Person) {
     let command = json!({"command": "create_group", "group": old_id(), "name": "quiet", "owner": owner.id,
         "members": [], "at": Timestamp::now()});
     app.edge.directory.execute(&serde_json::from_value(command).unwrap()).await.unwrap().unwrap();
-    let rows: Vec<_> = app.edge.directory.outbox(100).await.unwrap().into_iter().map(|row| row.id).collect();
+    let rows: Vec<_> = app.edge.directory.outbox(0, 100).await.unwrap().into_iter().map(|row| row.id).collect();
     app.edge.directory.relayed(&rows).await.unwrap();
 }
 

@@ -30,8 +30,8 @@ impl Directory for Late<dyn Directory> {
         self.there(Error::Unavailable)?.lease().await
     }
 
-    async fn outbox(&self, limit: usize) -> Result<Vec<OutboxRow>> {
-        self.there(Error::Unavailable)?.outbox(limit).await
+    async fn outbox(&self, skip: usize, limit: usize) -> Result<Vec<OutboxRow>> {
+        self.there(Error::Unavailable)?.outbox(skip, limit).await
     }
 
     async fn relayed(&self, rows: &[EventId]) -> Result<()> {

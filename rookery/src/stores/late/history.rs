@@ -1,7 +1,7 @@
 //! History.
 
 use async_trait::async_trait;
-use history::{Error, History, Message, Page, Result, Tail};
+use history::{End, Error, History, Message, Page, Result, Tail};
 use types::{ConversationId, Entry, EventId, UserId};
 
 use super::Late;
@@ -14,6 +14,10 @@ impl History for Late<dyn History> {
 
     async fn tails(&self, conversations: &[ConversationId]) -> Result<Vec<Option<Tail>>> {
         self.there(Error::Unavailable)?.tails(conversations).await
+    }
+
+    async fn ends(&self, conversations: &[ConversationId]) -> Result<Vec<Option<End>>> {
+        self.there(Error::Unavailable)?.ends(conversations).await
     }
 
     async fn messages(&self, conversation: ConversationId, page: &Page) -> Result<Vec<Message>> {
