@@ -104,7 +104,7 @@ pub enum Command {
         /// The time of the creation.
         at: Timestamp,
     },
-    /// Gives a group another name. Only its owner may.
+    /// Renames a group. For its owner only.
     RenameGroup {
         /// The group.
         group: GroupId,
@@ -308,13 +308,13 @@ pub enum Refusal {
     #[error("there is no such session")]
     UnknownSession,
     /// There is no such attachment, or it is somebody else's.
-    #[error("there is no such attachment of yours")]
+    #[error("you have no such attachment")]
     UnknownAttachment,
     /// There is no such upload, or it was given up.
     #[error("there is no such upload")]
     UnknownUpload,
     /// The attachment was sent as often as it may be.
-    #[error("the attachment was sent as often as it may be")]
+    #[error("the attachment was already in a thousand messages")]
     TooManySends,
     /// The refresh token had been exchanged before: the session is revoked.
     #[error("the refresh token was used before; the session is revoked")]
@@ -326,9 +326,9 @@ pub enum Refusal {
     #[error("only an operator may do this")]
     NotOperator,
     /// The group would have too many members, or one command names too many.
-    #[error("the group has as many members as it may have")]
+    #[error("the group has reached its limit of members")]
     TooManyMembers,
     /// The user would be in too many groups.
-    #[error("a user is in as many groups as it may be")]
+    #[error("a user has reached the limit of groups")]
     TooManyGroups,
 }

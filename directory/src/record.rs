@@ -8,13 +8,13 @@ use types::{AttachmentId, ConversationId, EventId, GroupId, SessionId, Timestamp
 /// texts are empty, the user name is a tombstone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
-    /// The id, whose region is the user's home.
+    /// The id; its region is the user's home.
     pub id: UserId,
     /// Unique without regard to case; kept as it was typed.
     pub username: String,
     /// The name that others see.
     pub name: String,
-    /// Unique without regard to case.
+    /// Unique, ignoring case.
     pub email: String,
     /// A link to a picture.
     pub picture: Option<String>,
@@ -96,11 +96,11 @@ pub struct Session {
     pub user: UserId,
     /// What the client called itself (`User-Agent`), cut to 200 characters.
     pub client: String,
-    /// When it began.
+    /// When it started.
     pub created_at: Timestamp,
-    /// When its refresh token was last exchanged.
+    /// When its refresh token was last used.
     pub refreshed_at: Timestamp,
-    /// When its refresh token ceases to be good.
+    /// When its refresh token expires.
     pub expires_at: Timestamp,
 }
 
@@ -113,7 +113,7 @@ pub struct Attachment {
     pub owner: UserId,
     /// Its file name, without any path.
     pub name: String,
-    /// Its media type, read off its content.
+    /// Its media type, determined from its content.
     pub content_type: String,
     /// Bytes.
     pub size: u64,
@@ -140,7 +140,7 @@ pub struct Upload {
     pub size: Option<u64>,
     /// What was made of them.
     pub attachment: Option<AttachmentId>,
-    /// When it began.
+    /// When it started.
     pub created_at: Timestamp,
 }
 

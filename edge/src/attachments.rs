@@ -135,7 +135,9 @@ impl Attachments {
         let expires_at = Timestamp::now().plus(ttl);
         let id = AttachmentId::generate(self.region);
         let url = self.stores.blobs.presign_put(id, size, ttl).await?;
-        let url = url.ok_or_else(|| ApiError::conflict("not_supported", "upload by `POST /v1/attachments` here"))?;
+        let url = url.ok_or_else(|| {
+            ApiError::conflict("not_supported", "this store has no upload links; use `POST /v1/attachments`")
+        })?;
         self.begin(id, owner, (&label, Some(size))).await?;
         Ok(UploadLink { id, url, expires_at })
     }
@@ -182,10 +184,10 @@ impl Attachments {
         id: AttachmentId,
         (label, size): (&Label, u64),
     ) -> Result<Found, ApiError> {
-        let not_uploaded = || ApiError::conflict("not_uploaded", "nothing was uploaded by the link yet");
+        let not_uploaded = || ApiError::conflict("not_uploaded", "nothing has been uploaded to the link yet");
         let kept = self.stores.blobs.keep_uploaded(upload, id).await?.ok_or_else(not_uploaded)?;
         if kept != size {
-            return Err(ApiError::unfit_file("damaged_file", format!("{kept} bytes were uploaded and not {size}")));
+            return Err(ApiError::unfit_file("damaged_file", format!("{kept} bytes were uploaded instead of {size}")));
         }
         let pieces = self.stores.blobs.get(id, Some(0..size)).await?.ok_or_else(ApiError::unavailable)?;
         let mut pieces = pieces.map(|piece| piece.map_err(|_| ApiError::unavailable()));
@@ -209,7 +211,7 @@ impl Attachments {
         let command = Command::SendAttachment { attachment, by: sender, conversation, message };
         let outcome = match self.stores.commands.ask(&command).await? {
             Err(directory::Refusal::UnknownAttachment) => {
-                return Err(ApiError::invalid("/attachment/id", "there is no such attachment of yours"));
+                return Err(ApiError::invalid("/attachment/id", "you have no such attachment"));
             }
             answer => answer?,
         };

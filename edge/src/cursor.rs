@@ -19,19 +19,19 @@ pub(crate) fn encode(place: &impl Serialize) -> String {
 /// The place in a text, or what the client is told of a text that this list did not give.
 pub(crate) fn decode<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
     let place = if text.len() <= MAX_CHARACTERS { read(text) } else { None };
-    place.ok_or_else(|| ApiError::invalid("cursor", "not a cursor that this list gave"))
+    place.ok_or_else(|| ApiError::invalid("cursor", "is not a cursor of this list"))
 }
 
 fn read<T: DeserializeOwned>(text: &str) -> Option<T> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()
 }
 
-/// A page of a list: at most as many items as were asked for, and where the next page begins.
+/// A page of a list: at most `limit` items, and where the next page begins.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct Page<T> {
     /// The items.
     pub(crate) items: Vec<T>,
-    /// The cursor of the next page; `null` when there is none.
+    /// The cursor of the next page; `null` on the last.
     #[schema(example = json!(null))]
     pub(crate) next: Option<String>,
 }

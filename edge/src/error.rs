@@ -41,44 +41,44 @@ pub(crate) struct Problem<'a> {
     code: &'a str,
     /// What went wrong, for people.
     detail: &'a str,
-    /// The fields that are to blame.
+    /// The fields that are wrong.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
 }
 
 /// Every code, with what it means. They are stable: programs go by them.
 pub(crate) const CODES: [(&str, &str); 31] = [
-    ("malformed", "400: the request cannot be read"),
-    ("unauthenticated", "401: no token, or one that is not good (any more)"),
-    ("token_expired", "401: the access token has run out; refresh it"),
+    ("malformed", "400: the request cannot be parsed"),
+    ("unauthenticated", "401: the access token is missing or no longer valid"),
+    ("token_expired", "401: the access token has expired; refresh it"),
     ("wrong_credentials", "401: the login or the password is wrong"),
     ("session_reused", "401: the refresh token was used before; its session has ended"),
-    ("forbidden", "403: the caller is known and may not"),
-    ("not_found", "404: there is none, or the caller is no member"),
-    ("method_not_allowed", "405: the header `Allow` names the methods"),
+    ("forbidden", "403: the caller is known, but not allowed to do this"),
+    ("not_found", "404: there is nothing here, or the caller is not a member"),
+    ("method_not_allowed", "405: the header `Allow` lists the methods"),
     ("too_slow", "408: the body did not arrive in time"),
-    ("username_taken", "409: somebody has, or had, this user name"),
-    ("email_taken", "409: somebody has this email address"),
-    ("id_taken", "409: the id stands for something else"),
+    ("username_taken", "409: the user name is, or was, somebody else's"),
+    ("email_taken", "409: the email address is somebody else's"),
+    ("id_taken", "409: the id is already in use for something else"),
     ("message_deleted", "409: a deleted message cannot be changed"),
-    ("too_many_members", "409: the group has as many members as it may have"),
-    ("too_many_groups", "409: a user is in as many groups as it may be"),
-    ("too_many_sends", "409: the attachment was sent as often as it may be"),
-    ("not_uploaded", "409: nothing was uploaded by the link yet"),
-    ("not_supported", "409: this is not served yet"),
-    ("too_large", "413: the body is larger than it may be"),
-    ("unsupported_type", "415: the body is not of a type that is read here"),
-    ("type_mismatch", "415: the file is of another type than it is called"),
-    ("no_such_range", "416: the file has no such part; `Content-Range` says how long it is"),
-    ("damaged_file", "422: the file breaks off, or its parts do not fit"),
-    ("polyglot_file", "422: the file is a second thing as well"),
-    ("invalid", "422: fields or parameters are well-formed but invalid; `errors` names them"),
+    ("too_many_members", "409: the group has reached its limit of members"),
+    ("too_many_groups", "409: a user has reached the limit of groups"),
+    ("too_many_sends", "409: the attachment was already in a thousand messages, deleted ones included"),
+    ("not_uploaded", "409: nothing has been uploaded to the link yet"),
+    ("not_supported", "409: the configured store cannot do this: a folder has no upload links"),
+    ("too_large", "413: the body, or the file, is too large"),
+    ("unsupported_type", "415: this type of body, or of file, is not accepted"),
+    ("type_mismatch", "415: the file's content is not of the declared type"),
+    ("no_such_range", "416: the file has no such part; `Content-Range` gives its length"),
+    ("damaged_file", "422: the file is truncated, or its parts are inconsistent"),
+    ("polyglot_file", "422: the file is valid as another format as well"),
+    ("invalid", "422: fields or parameters are invalid; `errors` lists them"),
     ("too_many_requests", "429: wait as long as `Retry-After` says"),
-    ("internal", "500: a fault of this program; its log has the details"),
-    ("busy", "503: this edge has too much to do; try again"),
+    ("internal", "500: a fault of the server; its log has the details"),
+    ("busy", "503: this edge is overloaded; try again"),
     ("not_ready", "503: this edge cannot serve now"),
-    ("unavailable", "503: something cannot be stored or read now; try again with the same id"),
-    ("unknown_type", "on live connections only: there is no such type of frame, or event"),
+    ("unavailable", "503: a store cannot be reached; try again, with the same id"),
+    ("unknown_type", "WebSocket and Socket.IO only: there is no such frame type, or event"),
 ];
 
 impl ApiError {
@@ -114,7 +114,7 @@ impl ApiError {
 
     /// 405: there is something here, but not for this method.
     pub fn method_not_allowed() -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "the header `Allow` names the methods")
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "the header `Allow` lists the methods")
     }
 
     /// 408: the request did not arrive in time.
@@ -129,7 +129,7 @@ impl ApiError {
 
     /// 413: the body is larger than it may be.
     pub fn too_large(limit_bytes: usize) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("the body may have {limit_bytes} bytes"))
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("the body may have at most {limit_bytes} bytes"))
     }
 
     /// 415: the body is not of the type that is read here.
@@ -140,7 +140,7 @@ impl ApiError {
 
     /// 413: the file is larger than it may be.
     pub(crate) fn file_too_large(limit_bytes: u64) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("a file may have {limit_bytes} bytes"))
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("a file may have at most {limit_bytes} bytes"))
     }
 
     /// 415: the file is of no kind that is taken.
@@ -176,7 +176,7 @@ impl ApiError {
 
     /// Some of many things were done and these were not. `first` is what stood against the first of them.
     pub(crate) fn partial(first: Self, done: usize, errors: Vec<FieldError>) -> Self {
-        let detail = format!("{done} were stored; `errors` names those that were not: {}", first.detail);
+        let detail = format!("{done} were stored; `errors` lists those that were not: {}", first.detail);
         Self { detail, errors, ..first }
     }
 
@@ -191,7 +191,7 @@ impl ApiError {
 
     /// 500: a fault of this program. The log has the details.
     pub(crate) fn internal() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a fault of this program; its log has the details")
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a fault of the server; its log has the details")
     }
 
     /// 503: this edge has too much to do.
@@ -210,7 +210,7 @@ impl ApiError {
 
     /// 503: something cannot be stored or read now.
     pub fn unavailable() -> Self {
-        let detail = "it cannot be stored or read at the moment; try again with the same id";
+        let detail = "a store cannot be reached at the moment; try again, with the same id";
         Self { retry_after_seconds: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail) }
     }
 
@@ -257,7 +257,7 @@ impl ApiError {
         &self.detail
     }
 
-    /// The fields that are to blame.
+    /// The fields that are wrong.
     #[cfg(test)]
     pub(crate) fn pointers(&self) -> Vec<&str> {
         self.errors.iter().map(|error| error.pointer.as_str()).collect()

@@ -327,7 +327,7 @@ impl Hub {
         self.tokens.revoke(session);
         for connection in self.rooms.of_user(user) {
             if connection.session == session {
-                connection.outbox.end(signed_out("the session was ended"));
+                connection.outbox.end(signed_out("the session has ended"));
             }
         }
     }

@@ -74,19 +74,19 @@ impl Limits {
     /// Counts a request or a frame of a user.
     pub(crate) fn check_user(&self, user: UserId) -> Result<(), ApiError> {
         let verdict = self.users.check_key(&user);
-        verdict.map_err(|until| self.refuse("you ask more often than a user may", &until))
+        verdict.map_err(|until| self.refuse("you are sending too many requests", &until))
     }
 
     /// Counts a request from an address.
     pub(crate) fn check_address(&self, address: IpAddr) -> Result<(), ApiError> {
         let verdict = self.addresses.check_key(&network(address));
-        verdict.map_err(|until| self.refuse("your address asks more often than an address may", &until))
+        verdict.map_err(|until| self.refuse("your address is sending too many requests", &until))
     }
 
     /// Counts whatever has a password hashed: a registration, a log-in or a change of the password, from an address.
     pub(crate) fn check_sign_in(&self, address: IpAddr) -> Result<(), ApiError> {
         let verdict = self.sign_ins.check_key(&network(address));
-        verdict.map_err(|until| self.refuse("your address signs in more often than an address may", &until))
+        verdict.map_err(|until| self.refuse("too many log-ins from your address", &until))
     }
 
     /// Passes a password for an account, by a user name or an email address whether there is one or not, unless too many
@@ -97,7 +97,7 @@ impl Limits {
         let (account, here) = self.account(login, address);
         let guess = Guess(if self.familiar.contains_key(&here) { here } else { account });
         let verdict = self.wrong_passwords.check(&guess);
-        verdict.map_err(|wait| ApiError::too_many("too many passwords for this login were wrong", wait))?;
+        verdict.map_err(|wait| ApiError::too_many("too many wrong passwords for this login", wait))?;
         Ok(guess)
     }
 
@@ -124,9 +124,9 @@ impl Limits {
     /// address there may be hundreds of users, and each refreshes every few minutes.
     pub(crate) fn check_refresh(&self, session: SessionId, address: IpAddr) -> Result<(), ApiError> {
         let verdict = self.bad_refreshes.check(&network(address));
-        verdict.map_err(|wait| ApiError::too_many("too many refresh tokens from your address were not good", wait))?;
+        verdict.map_err(|wait| ApiError::too_many("too many invalid refresh tokens from your address", wait))?;
         let verdict = self.refreshes.check_key(&session);
-        verdict.map_err(|until| self.refuse("the session is refreshed more often than a session may", &until))
+        verdict.map_err(|until| self.refuse("the session is refreshed too often", &until))
     }
 
     /// Counts a refresh that failed, because the token was not good.

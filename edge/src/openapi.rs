@@ -20,18 +20,18 @@ const TOKEN: &str = "token";
 #[openapi(
     info(
         title = "Rookery",
-        description = "A chat back end. Times are RFC 3339 in UTC, from the log. Ids are lower-case UUIDv7. Lists take `limit` (1 to 100) and `cursor`, and answer `next`. Errors are `application/problem+json` (RFC 9457) with a stable `code`. Unknown fields and parameters are refused.",
+        description = "A chat back end. Times are RFC 3339 in UTC, set by the log. Ids are lower-case UUIDs, version 7. Lists take `limit` (1 to 100) and `cursor`, and return `next`. Errors are `application/problem+json` (RFC 9457) with a stable `code`. Unknown fields and parameters are refused. The WebSocket is described at `/asyncapi.json`.",
     ),
     tags(
-        (name = "auth", description = "Signing up, in and out"),
-        (name = "sessions", description = "Where one is signed in"),
-        (name = "users", description = "Who there is"),
+        (name = "auth", description = "Registration, log-in, log-out"),
+        (name = "sessions", description = "Where you are logged in"),
+        (name = "users", description = "User accounts"),
         (name = "conversations", description = "Groups and direct conversations"),
-        (name = "members", description = "Who is in a conversation"),
-        (name = "messages", description = "What is said"),
-        (name = "attachments", description = "Files: uploaded, checked, downloaded"),
-        (name = "live", description = "Events as they happen, and what was missed"),
-        (name = "analytics", description = "Who writes most, and where"),
+        (name = "members", description = "Members of conversations"),
+        (name = "messages", description = "Messages in conversations"),
+        (name = "attachments", description = "Upload and download of files"),
+        (name = "live", description = "Events as they happen, and catching up on missed ones"),
+        (name = "analytics", description = "Message counts: who writes most, and where"),
         (name = "alias: users", description = "The same users at `/users`"),
         (name = "alias: real-time chat", description = "Other paths: `/auth`, `/chats`, `/groups`"),
         (name = "alias: chatrooms", description = "Other paths: `/chatrooms`"),
@@ -45,18 +45,17 @@ struct Whole;
 
 /// What may be answered to any request of a kind: the status, the name of the response, and what it means.
 const ALWAYS: [(&str, &str, &str); 2] = [
-    ("429", "TooManyRequests", "The user, or the address, asks for more than it may"),
-    ("503", "Unavailable", "It cannot be stored or read now; try again, with the same id if there is one"),
+    ("429", "TooManyRequests", "The user or the address has exceeded its rate"),
+    ("503", "Unavailable", "A store cannot be reached; try again, with the same id if there is one"),
 ];
-const WITH_TOKEN: (&str, &str, &str) =
-    ("401", "Unauthenticated", "No access token, or one that is not good (any more)");
-const WITH_PATH: (&str, &str, &str) = ("404", "NotFound", "There is nothing, or nothing that the caller may see");
-const WITH_QUERY: (&str, &str, &str) = ("422", "Invalid", "A field or a parameter is well-formed but invalid");
+const WITH_TOKEN: (&str, &str, &str) = ("401", "Unauthenticated", "The access token is missing or no longer valid");
+const WITH_PATH: (&str, &str, &str) = ("404", "NotFound", "There is nothing here, or nothing the caller may see");
+const WITH_QUERY: (&str, &str, &str) = ("422", "Invalid", "A field or a parameter is invalid");
 const WITH_BODY: [(&str, &str, &str); 5] = [
-    ("400", "Malformed", "The body is not JSON"),
+    ("400", "Malformed", "The body is not JSON, or broke off"),
     ("408", "TooSlow", "The body did not arrive in time"),
     ("413", "TooLarge", "The body is too large"),
-    ("415", "UnsupportedType", "The body is not called `application/json`"),
+    ("415", "UnsupportedType", "The `Content-Type` is not `application/json`"),
     WITH_QUERY,
 ];
 
@@ -117,9 +116,9 @@ fn complete(operation: &mut Operation) {
 /// What a success means that says nothing else.
 fn success(status: &str) -> &'static str {
     match status {
-        "201" => "It is made",
-        "204" => "It is done",
-        _ => "What was asked for",
+        "201" => "Created",
+        "204" => "Done",
+        _ => "Success",
     }
 }
 

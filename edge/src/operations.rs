@@ -24,12 +24,13 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Edge>> {
         .routes(routes!(metrics))
         .routes(routes!(jwks))
         .routes(routes!(openapi_json))
+        .routes(routes!(asyncapi_json))
         .routes(routes!(docs))
         .route("/docs/docs.css", axum::routing::get(docs_css))
         .route("/docs/docs.js", axum::routing::get(docs_js))
 }
 
-/// That the process is alive.
+/// The process is alive.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Health {
     /// `ok`.
@@ -37,30 +38,30 @@ pub(crate) struct Health {
     status: &'static str,
 }
 
-/// Whether the process is alive. It asks nobody else: restart it when this fails.
+/// Whether the process is alive. It checks nothing else: restart the process when this fails.
 #[utoipa::path(get, path = "/healthz", tag = "operations", operation_id = "healthz",
     responses((status = 200, body = Health)))]
 pub(crate) async fn healthz() -> Answer<Health> {
     Answer(Health { status: "ok" })
 }
 
-/// What this edge stands on.
+/// The state of this edge's stores.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Readiness {
     /// `ready`.
     #[schema(example = "ready")]
     status: &'static str,
-    /// What answers.
+    /// Which stores answer.
     stores: Answering,
 }
 
-/// Whether this edge can serve: it is not ending, and the log answers. Every edge shares the other stores, so one that
-/// is down must not take all edges away from users who can still chat.
+/// Whether this edge can serve: it is not shutting down, and the log answers. All edges share the other stores, so one
+/// of those that is down must not take every edge away from users who can still chat.
 #[utoipa::path(get, path = "/readyz", tag = "operations", operation_id = "readyz",
     responses((status = 200, body = Readiness)))]
 async fn readyz(State(edge): State<Arc<Edge>>) -> Result<Answer<Readiness>, ApiError> {
     if edge.shutdown.is_cancelled() || !edge.live.is_open() {
-        return Err(ApiError::not_ready(vec![missing("edge", "it takes no connections any more")]));
+        return Err(ApiError::not_ready(vec![missing("edge", "it is shutting down")]));
     }
     let stores = edge.readiness.ask().await;
     if !stores.is_ready() {
@@ -73,7 +74,7 @@ pub(crate) fn missing(name: &str, detail: &str) -> FieldError {
     FieldError { pointer: name.to_owned(), detail: detail.to_owned() }
 }
 
-/// How the process does, for Prometheus.
+/// The process's metrics, for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "operations", operation_id = "metrics",
     responses((status = 200, body = String, content_type = "text/plain"),
         (status = 404, description = "The process keeps no metrics")))]
@@ -82,7 +83,7 @@ async fn metrics(State(edge): State<Arc<Edge>>) -> Result<Response, ApiError> {
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render()).into_response())
 }
 
-/// The public key that access tokens are verified with, as a JSON Web Key Set (RFC 7517).
+/// The public key for verifying access tokens, as a JSON Web Key Set (RFC 7517).
 #[utoipa::path(get, path = "/.well-known/jwks.json", tag = "operations", operation_id = "jwks",
     responses((status = 200, body = serde_json::Value)))]
 async fn jwks(State(edge): State<Arc<Edge>>) -> Response {
@@ -95,14 +96,21 @@ static OPENAPI: LazyLock<Asset> = LazyLock::new(|| {
     Asset::new("application/json", Bytes::from(json))
 });
 
-/// This description: OpenAPI 3.1.
+/// The description of REST: OpenAPI 3.1.
 #[utoipa::path(get, path = "/openapi.json", tag = "operations", operation_id = "openapi",
     responses((status = 200, body = serde_json::Value)))]
 async fn openapi_json(headers: HeaderMap) -> Response {
     OPENAPI.answer(&headers)
 }
 
-/// This description, to be read and tried out in a browser.
+/// The description of the WebSocket's frames: AsyncAPI 3.0.
+#[utoipa::path(get, path = "/asyncapi.json", tag = "operations", operation_id = "asyncapi",
+    responses((status = 200, body = serde_json::Value)))]
+async fn asyncapi_json(headers: HeaderMap) -> Response {
+    page::ASYNCAPI.answer(&headers)
+}
+
+/// The API's documentation, to read and try out in a browser.
 #[utoipa::path(get, path = "/docs", tag = "operations", operation_id = "docs",
     responses((status = 200, body = String, content_type = "text/html")))]
 async fn docs(headers: HeaderMap) -> Response {

@@ -31,6 +31,8 @@ pub(crate) static DOCS: LazyLock<Asset> = LazyLock::new(|| file("docs.html", inc
 pub(crate) static DOCS_CSS: LazyLock<Asset> = LazyLock::new(|| file("docs.css", include_bytes!("page/docs.css")));
 /// Its script.
 pub(crate) static DOCS_JS: LazyLock<Asset> = LazyLock::new(|| file("docs.js", include_bytes!("page/docs.js")));
+/// The description of the WebSocket's frames.
+pub(crate) static ASYNCAPI: LazyLock<Asset> = LazyLock::new(|| file("asyncapi.json", include_bytes!("asyncapi.json")));
 
 pub(crate) fn router() -> Router<Arc<Edge>> {
     Router::new().route("/", get(index)).route("/web/{file}", get(web_file))

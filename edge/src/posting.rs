@@ -7,7 +7,7 @@
 //! up in the conversation first.
 
 mod batch;
-mod content;
+pub(crate) mod content;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -321,7 +321,7 @@ fn until_stored<E: Send + 'static>(
 /// An id from the future would be remembered for too short a time.
 fn check_id(id: EventId, now: Timestamp) -> Result<EventId, ApiError> {
     if id.born_at() > now.plus(CLOCK_SKEW) {
-        return Err(ApiError::invalid("/id", "its time lies ahead of the server's clock"));
+        return Err(ApiError::invalid("/id", "its time is ahead of the server's clock"));
     }
     Ok(id)
 }
@@ -348,7 +348,7 @@ fn same(event: &Event, first: &Entry) -> Result<Appended, ApiError> {
 }
 
 fn id_taken() -> ApiError {
-    ApiError::conflict("id_taken", "this id stands for something else")
+    ApiError::conflict("id_taken", "this id is already in use for something else")
 }
 
 #[cfg(test)]

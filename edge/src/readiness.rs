@@ -39,7 +39,8 @@ pub struct Stores {
     pub blobs: Option<Arc<dyn Blobs>>,
 }
 
-/// Whether each store answers. An edge serves without all of them but the log, though not everything.
+/// Whether each store answers. Only the log is indispensable; without another store an edge serves what does not need
+/// it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = Stores)]
 pub struct Answering {

@@ -6,11 +6,11 @@ use crate::error::FieldError;
 /// The longest email address that RFC 5321 lets pass, in characters.
 const EMAIL_CHARACTERS: usize = 254;
 /// The longest link, in bytes.
-const LINK_BYTES: usize = 2_048;
+pub(crate) const LINK_BYTES: usize = 2_048;
 /// The lengths of a user name, in characters.
-const USERNAME_CHARACTERS: std::ops::RangeInclusive<usize> = 3..=32;
+pub(crate) const USERNAME_CHARACTERS: std::ops::RangeInclusive<usize> = 3..=32;
 /// The lengths of a password, in characters. NIST SP 800-63B asks for at least 8 and to allow at least 64.
-const PASSWORD_CHARACTERS: std::ops::RangeInclusive<usize> = 8..=128;
+pub(crate) const PASSWORD_CHARACTERS: std::ops::RangeInclusive<usize> = 8..=128;
 /// The longest password, in bytes: the longest one in the longest characters.
 const PASSWORD_BYTES: usize = 512;
 
@@ -64,7 +64,7 @@ pub(crate) fn name(text: &str, max_characters: usize) -> Result<(), String> {
         return Err(format!("must have 1 to {max_characters} characters"));
     }
     if text.chars().any(is_unfit_for_a_line) {
-        return Err("must not hold control characters".into());
+        return Err("must not contain control characters".into());
     }
     Ok(())
 }

@@ -32,10 +32,15 @@ const PROTOCOL: &str = "rookery.v1";
 /// Before a token that a browser sends among the sub-protocols.
 const BEARER: &str = "bearer.";
 
-/// The WebSocket. The token comes in `Authorization` or, from a browser, among the sub-protocols
-/// `rookery.v1, bearer.<token>`. `/docs` tells of the frames.
+/// Opens the WebSocket.
+///
+/// The token comes in `Authorization` or, from a browser, among the sub-protocols `rookery.v1, bearer.<token>`.
+/// `/asyncapi.json` describes the frames.
 #[utoipa::path(get, path = "/v1/ws", tag = "live", operation_id = "connect",
-    responses((status = 101, description = "The connection is a WebSocket from here on")))]
+    responses(
+        (status = 101, description = "From here on the connection is a WebSocket"),
+        (status = 400, description = "The request is not a WebSocket handshake"),
+    ))]
 pub(crate) async fn connect(State(edge): State<Arc<Edge>>, mut request: Request) -> Response {
     match accept(&edge.live, &mut request).await {
         Ok(response) => response,
@@ -98,7 +103,7 @@ fn token(headers: &HeaderMap) -> Result<&str, ApiError> {
         return Ok(token.trim());
     }
     let from_protocols = protocols(headers).find_map(|protocol| protocol.strip_prefix(BEARER));
-    from_protocols.ok_or_else(|| ApiError::unauthenticated("there is no access token"))
+    from_protocols.ok_or_else(|| ApiError::unauthenticated("the access token is missing"))
 }
 
 fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {

@@ -1,4 +1,4 @@
-//! The API as others see it: the requests of its document, the Postman collection, the description of it. Each is run
+//! The API as others see it: the requests of its document, the Postman collection, the descriptions of it. Each is run
 //! against the real program, alone on embedded stores and as a process for each role on real ones.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -30,6 +30,8 @@ macro_rules! on_either_kind_of_store {
 mod description;
 #[path = "api/document.rs"]
 mod document;
+#[path = "api/frames.rs"]
+mod frames;
 #[path = "api/postman.rs"]
 mod postman;
 #[path = "api/start.rs"]

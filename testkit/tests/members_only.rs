@@ -87,6 +87,7 @@ fn canonical() -> Vec<(&'static str, Access, Value)> {
         ("GET /readyz", Public, Value::Null),
         ("GET /metrics", Public, Value::Null),
         ("GET /openapi.json", Public, Value::Null),
+        ("GET /asyncapi.json", Public, Value::Null),
         ("GET /docs", Public, Value::Null),
         ("GET /.well-known/jwks.json", Public, Value::Null),
         ("POST /v1/auth/register", Public, Value::Null),

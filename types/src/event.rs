@@ -63,7 +63,7 @@ pub enum Body {
 /// What a message says. Its kind is read off it: `image`, `video`, `attachment`, or else `text`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
-    /// Plain text; may be empty beside an image, a video or an attachment.
+    /// Plain text; may be empty with an image, a video or an attachment.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
     /// A link to an image.
@@ -75,10 +75,10 @@ pub struct Content {
     /// A file. Few messages have one, so that it lies apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attachment: Option<Box<Attachment>>,
-    /// The message that this one answers.
+    /// The message that this one replies to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<EventId>,
-    /// The users that this message calls by name.
+    /// The users that this message mentions: at most 50.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mentions: Vec<UserId>,
     /// When it was said, if that was elsewhere and long before the log stored it: messages that were imported have it.
@@ -106,12 +106,12 @@ pub struct Video {
     pub url: String,
     /// Its length in seconds.
     pub length_seconds: u32,
-    /// The site that shows it, such as `youtube`; told from the URL when the sender leaves it out.
+    /// The site that shows it, such as `youtube`; derived from the URL if the sender omits it.
     #[serde(default)]
     pub source: String,
 }
 
-/// A file that was uploaded. It stands in the message as it was when it was sent, and never changes.
+/// An uploaded file, as it was when the message was sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Attachment {
     /// Its id.
@@ -119,7 +119,7 @@ pub struct Attachment {
     /// Its file name, without any path.
     #[schema(example = "rooks.png")]
     pub name: String,
-    /// Its media type, read off its content.
+    /// Its media type, determined from its content.
     #[schema(example = "image/png")]
     pub content_type: String,
     /// Bytes.
@@ -135,7 +135,7 @@ pub struct Attachment {
     pub height: Option<u32>,
     /// When it was uploaded.
     pub created_at: Timestamp,
-    /// Where it is downloaded, with a token; relative to the server.
+    /// Where it can be downloaded with a token; relative to the server.
     #[schema(example = "/v1/attachments/01980a8e-6c00-7001-8a3b-5d2f1c9e7a40")]
     pub url: String,
 }

@@ -168,20 +168,20 @@ macro_rules! id {
 }
 
 id!(
-    /// A user. Its region is the user's home.
+    /// A user's id; its region is the user's home.
     UserId
 );
 id!(
-    /// A group. Its region is the home of its log.
+    /// A group's id; its region is the home of its log.
     GroupId
 );
 id!(
-    /// An event, and so a message: an event takes effect once per id. Clients may make it themselves; its
-    /// region then means nothing.
+    /// An event's id, and a message's. An event takes effect once per id. Clients may choose it; its region is then
+    /// meaningless.
     EventId
 );
 id!(
-    /// One log-in of one user on one device.
+    /// A user's log-in on a device.
     SessionId
 );
 id!(

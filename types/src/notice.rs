@@ -92,7 +92,7 @@ pub enum Notice {
     },
 }
 
-/// Whether a user is there. Ordered by what counts when several edges see a user: the most there is.
+/// Whether a user is online. If several edges see the user, the most active status counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = PresenceStatus)]

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// One incarnation of a log. A log that was lost and made anew has another epoch, so that a client's old
-/// `seq` is never taken for a place in the new one. Printed as eight hexadecimal digits.
+/// One incarnation of a log. A log that was lost and recreated has another epoch, so that an old `seq` is never
+/// mistaken for a place in the new one. Eight hexadecimal digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "std::borrow::Cow<'_, str>", into = "String")]
 #[schema(value_type = String, example = "5f3a9c01")]
@@ -63,7 +63,7 @@ impl From<Epoch> for String {
     }
 }
 
-/// A place in one conversation: everything up to and with `seq` has been seen.
+/// A position in one conversation: everything up to and including `seq` has been seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Position {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Milliseconds since 1970-01-01T00:00:00Z. Printed as RFC 3339 with three decimals: `2026-01-31T09:30:00.125Z`.
+/// A time in milliseconds since 1970, in JSON as RFC 3339 with three decimals: `2026-01-31T09:30:00.125Z`.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
 )]

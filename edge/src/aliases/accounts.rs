@@ -22,20 +22,20 @@ pub(super) fn router() -> OpenApiRouter<Arc<Edge>> {
     OpenApiRouter::default().routes(routes!(list, create, put)).routes(routes!(get, change, delete))
 }
 
-/// Who wants to join. An email address is welcome and not needed.
+/// The new user. The email address is optional.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewAccount {
-    /// 3 to 32 letters, digits, `_`, `.` or `-`; unique without regard to case.
+    /// 3 to 32 letters, digits, `_`, `.` or `-`; unique, ignoring case.
     #[schema(example = "grace", pattern = "^[A-Za-z0-9_.-]{3,32}$")]
     username: String,
     /// 8 to 128 characters.
     #[schema(example = "correct horse battery", format = Password, min_length = 8, max_length = 128)]
     password: String,
-    /// Unique without regard to case.
+    /// Unique, ignoring case.
     #[schema(example = "grace@example.org")]
     email: Option<String>,
-    /// The name that others see; the user name when missing.
+    /// The name that others see; default: the user name.
     #[schema(example = "Grace Hopper")]
     name: Option<String>,
 }
@@ -46,7 +46,7 @@ impl From<NewAccount> for SignUp {
     }
 }
 
-/// What a user signs in with: `username`, `email` or `login` name the user, whichever is given.
+/// What a user logs in with: one of `username`, `email` and `login`, and the password.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Credentials {
@@ -58,11 +58,11 @@ pub(super) struct Credentials {
     password: String,
 }
 
-/// A user who is signed in.
+/// A logged-in user.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Account {
     user: User,
-    /// The access token once more: a JWT, to be given as `Authorization: Bearer …`.
+    /// The access token again: a JWT, for `Authorization: Bearer …`.
     #[schema(example = "eyJ0eXAiOiJKV1QiLCJhbGciOiJFZERTQSJ9.….…")]
     token: String,
     #[serde(flatten)]
@@ -76,7 +76,7 @@ impl From<SignedIn> for Account {
     }
 }
 
-/// A user who was just created, signed in.
+/// A new user, logged in.
 #[derive(Serialize, ToSchema)]
 pub(super) struct CreatedUser {
     id: UserId,
@@ -84,10 +84,10 @@ pub(super) struct CreatedUser {
     username: String,
     #[schema(example = "Grace Hopper")]
     name: String,
-    /// `null` when none was given.
+    /// `null` if there is none.
     email: Option<String>,
     created_at: Timestamp,
-    /// The access token once more: a JWT, to be given as `Authorization: Bearer …`.
+    /// The access token again: a JWT, for `Authorization: Bearer …`.
     #[schema(example = "eyJ0eXAiOiJKV1QiLCJhbGciOiJFZERTQSJ9.….…")]
     token: String,
     #[serde(flatten)]
@@ -116,11 +116,11 @@ async fn list(edge: State<Arc<Edge>>, caller: Caller, search: Query<Search>) -> 
     users::search(edge, caller, search).await
 }
 
-/// Creates a user and signs it in.
+/// Creates a user and logs the user in.
 #[utoipa::path(post, path = "/users", tag = "alias: users", operation_id = "alias_create_user", security(()),
     responses(
         (status = 201, body = CreatedUser),
-        (status = 409, description = "The user name or the email address is taken"),
+        (status = 409, description = "The user name or the email address is already in use"),
     ))]
 async fn create(
     State(edge): State<Arc<Edge>>,
@@ -130,12 +130,12 @@ async fn create(
     Ok((StatusCode::CREATED, Answer(sign_up(&edge, &client, new).await?.into())))
 }
 
-/// Creates a user and signs it in; sent again, signs it in again.
+/// Creates a user and logs the user in; repeating it logs in again.
 #[utoipa::path(put, path = "/users", tag = "alias: users", operation_id = "alias_put_user", security(()),
     responses(
         (status = 201, body = CreatedUser),
-        (status = 200, description = "There was such a user, with this password", body = CreatedUser),
-        (status = 409, description = "The user name or the email address is taken"),
+        (status = 200, description = "The user existed, with this password", body = CreatedUser),
+        (status = 409, description = "The user name or the email address is already in use"),
     ))]
 async fn put(
     State(edge): State<Arc<Edge>>,
@@ -153,14 +153,14 @@ async fn put(
     }
 }
 
-/// A user by its id. A deleted user reads as a tombstone.
+/// A user by id. A deleted user appears as "Deleted user".
 #[utoipa::path(get, path = "/users/{user}", tag = "alias: users", operation_id = "alias_get_user", params(UserParam),
     responses((status = 200, body = User)))]
 async fn get(edge: State<Arc<Edge>>, user: OfUser) -> Result<Answer<User>, ApiError> {
     users::get(edge, user).await
 }
 
-/// What to change of a user. Fields that are missing stay.
+/// What to change about a user. Missing fields stay as they are.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct AccountChange {
@@ -170,19 +170,19 @@ struct AccountChange {
     /// The name that others see: 1 to 100 characters.
     #[schema(example = "Grace Hopper")]
     name: Option<String>,
-    /// A link to a picture; `null` takes it away.
+    /// A link to a picture; `null` removes it.
     #[serde(default, deserialize_with = "users::present")]
     #[schema(value_type = Option<String>, example = "https://example.org/grace.png")]
     profile_picture: Option<Option<String>>,
 }
 
-/// Changes a user's user name, name or picture: one's own, or as an operator anybody's.
+/// Changes a user name, name or picture: the caller's, or for operators any user's.
 #[utoipa::path(put, path = "/users/{user}", tag = "alias: users", operation_id = "alias_change_user",
     params(UserParam),
     responses(
         (status = 200, body = User),
-        (status = 403, description = "It is somebody else"),
-        (status = 409, description = "The user name is taken"),
+        (status = 403, description = "This is another user"),
+        (status = 409, description = "The user name is already in use"),
     ))]
 async fn change(
     State(edge): State<Arc<Edge>>,
@@ -194,12 +194,12 @@ async fn change(
     Ok(Answer(users::change_user(&edge, (&caller, address), user, change).await?))
 }
 
-/// Deletes a user: oneself, or as an operator anybody. Its messages stay and show a tombstone name.
+/// Deletes a user: the caller, or any user for operators. The messages stay, under the name "Deleted user".
 #[utoipa::path(delete, path = "/users/{user}", tag = "alias: users", operation_id = "alias_delete_user",
     params(UserParam),
     responses(
         (status = 204),
-        (status = 403, description = "It is somebody else"),
+        (status = 403, description = "This is another user"),
     ))]
 async fn delete(edge: State<Arc<Edge>>, user: OfUser) -> Result<StatusCode, ApiError> {
     users::delete(edge, user).await

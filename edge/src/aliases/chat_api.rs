@@ -31,11 +31,11 @@ pub(super) fn router() -> OpenApiRouter<Arc<Edge>> {
         .routes(routes!(delete))
 }
 
-/// Registers a user and signs it in.
+/// Registers a user and logs the user in.
 #[utoipa::path(post, path = "/register", tag = "alias: chat API", operation_id = "alias_register", security(()),
     responses(
         (status = 201, body = Account),
-        (status = 409, description = "The user name or the email address is taken"),
+        (status = 409, description = "The user name or the email address is already in use"),
     ))]
 async fn register(
     State(edge): State<Arc<Edge>>,
@@ -45,7 +45,7 @@ async fn register(
     Ok((StatusCode::CREATED, Answer(accounts::sign_up(&edge, &client, new).await?.into())))
 }
 
-/// Signs a user in: `token` is the session's token.
+/// Logs a user in: `token` is the session's token.
 #[utoipa::path(post, path = "/login", tag = "alias: chat API", operation_id = "alias_login", security(()),
     responses(
         (status = 200, body = Account),
@@ -59,13 +59,13 @@ async fn login(
     Ok(Answer(accounts::log_in(&edge, &client, with).await?.into()))
 }
 
-/// Who is to talk. One participant and no name make a direct conversation, anything else a group.
+/// The participants. One participant and no name make a direct conversation, anything else a group.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewTalk {
     /// The other participants: at most 1,000 users.
     participants: Vec<UserId>,
-    /// What a group is called: 1 to 100 characters.
+    /// The group's name: 1 to 100 characters.
     #[schema(example = "Analytical engines")]
     name: Option<String>,
 }
@@ -73,12 +73,12 @@ struct NewTalk {
 /// What a group is called that was given no name.
 const UNNAMED: &str = "Group";
 
-/// Begins a conversation with these participants.
+/// Starts a conversation with these participants.
 #[utoipa::path(post, path = "/conversations", tag = "alias: chat API", operation_id = "alias_create_conversation",
     responses(
         (status = 201, body = Conversation),
-        (status = 200, description = "It is there already", body = Conversation),
-        (status = 409, description = "A limit is reached"),
+        (status = 200, description = "It exists already", body = Conversation),
+        (status = 409, description = "A limit has been reached"),
     ))]
 async fn create(
     State(edge): State<Arc<Edge>>,
@@ -102,9 +102,9 @@ async fn create(
 struct Talk {
     #[serde(flatten)]
     conversation: Conversation,
-    /// Newest first, unless asked otherwise.
+    /// Newest first by default.
     messages: Vec<Message>,
-    /// The cursor of the next page of messages; `null` when there is none.
+    /// The cursor of the next page of messages; `null` on the last.
     next: Option<String>,
 }
 
@@ -126,9 +126,9 @@ async fn get(
     operation_id = "alias_send_message", params(ConversationParam),
     responses(
         (status = 201, body = Message),
-        (status = 200, description = "It had been sent before", body = Message),
-        (status = 403, description = "Only the role `import` sends as somebody else, or with a time of its own"),
-        (status = 409, description = "The id stands for another message"),
+        (status = 200, description = "The message had been sent before", body = Message),
+        (status = 403, description = "Only the role `import` may set another `sender` or a `sent_at`"),
+        (status = 409, description = "The id is already in use for another message"),
     ))]
 async fn send(
     edge: State<Arc<Edge>>,
@@ -138,12 +138,12 @@ async fn send(
     messages::send(edge, conversation, new).await
 }
 
-/// Withdraws a message: one's own, or as the owner of the group anybody's. Its place stays.
+/// Deletes a message: one's own, or anybody's as the owner of the group. Its place stays.
 #[utoipa::path(delete, path = "/conversations/{conversation}/message/{message}", tag = "alias: chat API",
     operation_id = "alias_delete_message", params(MessageParams),
     responses(
         (status = 204),
-        (status = 403, description = "It is somebody else's message"),
+        (status = 403, description = "The message is from another user"),
     ))]
 async fn delete(edge: State<Arc<Edge>>, message: OfMessage) -> Result<StatusCode, ApiError> {
     messages::delete(edge, message).await

@@ -42,7 +42,7 @@ const MAX_MESSAGES: usize = 100;
 const MAX_DAYS: u32 = 36_500;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What is answered, in its envelope.
+/// The answer in its envelope.
 #[derive(Serialize, ToSchema)]
 struct Data<T> {
     data: T,
@@ -52,7 +52,7 @@ struct Data<T> {
 #[derive(Serialize, ToSchema)]
 struct DataPage<T> {
     data: Vec<T>,
-    /// The cursor of the next page; `null` when there is none.
+    /// The cursor of the next page; `null` on the last.
     next: Option<String>,
 }
 
@@ -67,13 +67,13 @@ impl<T> From<Page<T>> for DataPage<T> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Rooms {
-    /// How many at most; 50 when missing.
+    /// The most items to return; default 50.
     limit: Option<Limit>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     cursor: Option<String>,
 }
 
-/// The caller's chatrooms, the one with the latest activity first.
+/// The caller's chatrooms, most recent activity first.
 #[utoipa::path(get, path = "/chatrooms", tag = "alias: chatrooms", operation_id = "alias_list_chatrooms", params(Rooms),
     responses((status = 200, body = DataPage<Conversation>)))]
 async fn list(
@@ -84,12 +84,12 @@ async fn list(
     rooms_of(&edge, &caller, rooms).await
 }
 
-/// The chatrooms of a user: the caller's own.
+/// The caller's chatrooms.
 #[utoipa::path(get, path = "/users/{user}/chatrooms", tag = "alias: chatrooms", operation_id = "alias_users_chatrooms",
     params(UserParam, Rooms),
     responses(
         (status = 200, body = DataPage<Conversation>),
-        (status = 403, description = "It is somebody else"),
+        (status = 403, description = "This is another user"),
     ))]
 async fn of_user(
     State(edge): State<Arc<Edge>>,
@@ -97,7 +97,7 @@ async fn of_user(
     Query(rooms): Query<Rooms>,
 ) -> Result<Answer<DataPage<Conversation>>, ApiError> {
     if user != caller.user {
-        return Err(ApiError::forbidden("only the user itself sees where it is a member"));
+        return Err(ApiError::forbidden("only the user concerned may list these"));
     }
     rooms_of(&edge, &caller, rooms).await
 }
@@ -109,23 +109,23 @@ async fn rooms_of(edge: &Edge, caller: &Caller, rooms: Rooms) -> Result<Answer<D
     Ok(Answer(DataPage { data: page.items, next: page.next }))
 }
 
-/// A chatroom to be created.
+/// A chatroom to create.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewRoom {
     /// 1 to 100 characters.
     #[schema(example = "Analytical engines")]
     name: String,
-    /// Who else is in it from the start: at most 1,000 users.
+    /// The other first members: at most 1,000 users.
     #[serde(default)]
     user_ids: Vec<UserId>,
 }
 
-/// Creates a chatroom, whose owner and first member the caller is.
+/// Creates a chatroom with the caller as owner and first member.
 #[utoipa::path(post, path = "/chatrooms", tag = "alias: chatrooms", operation_id = "alias_create_chatroom",
     responses(
         (status = 201, body = Data<Conversation>),
-        (status = 409, description = "A limit is reached"),
+        (status = 409, description = "A limit has been reached"),
     ))]
 async fn create(
     State(edge): State<Arc<Edge>>,
@@ -145,21 +145,21 @@ async fn get(edge: State<Arc<Edge>>, conversation: InConversation) -> Result<Ans
     Ok(Answer(Data { data }))
 }
 
-/// Whom to invite, and whereto.
+/// Whom to invite, and to which chatroom.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Invitation {
     chatroom_id: GroupId,
-    /// 1 to 1,000 users. Those who are members already are passed over.
+    /// 1 to 1,000 users. Existing members are skipped.
     user_ids: Vec<UserId>,
 }
 
-/// Invites users to a chatroom: they are members from then on. Only its owner may.
+/// Invites users to a chatroom: they are members from then on. For its owner only.
 #[utoipa::path(post, path = "/chatrooms/invite", tag = "alias: chatrooms", operation_id = "alias_invite",
     responses(
-        (status = 200, description = "The chatroom as it now is", body = Data<Conversation>),
+        (status = 200, description = "The chatroom as it is now", body = Data<Conversation>),
         (status = 403, description = "The caller is not the owner"),
-        (status = 404, description = "There is no such chatroom, or the caller is no member of it"),
+        (status = 404, description = "There is no such chatroom, or the caller is not a member"),
         (status = 409, description = "The chatroom or a user has reached a limit"),
     ))]
 async fn invite(
@@ -173,25 +173,25 @@ async fn invite(
     Ok(Answer(Data { data: invited.map_err(|error| error.pointing_at("/users", "/user_ids"))? }))
 }
 
-/// Messages to be sent.
+/// Messages to send.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewRoomMessages {
-    /// 1 to 100 messages, in their order.
+    /// 1 to 100 messages, in order.
     data: Vec<NewRoomMessage>,
 }
 
-/// A message to be sent.
+/// A message to send.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewRoomMessage {
     #[schema(example = "Hello, Bob!")]
     message_str: String,
-    /// When it was said, by the sender's clock: RFC 3339, or seconds since 1970. It holds with the role `import`
-    /// only; other messages bear the time when they are stored.
+    /// When it was written, by the sender's clock: RFC 3339, or seconds since 1970. Only used with the role `import`;
+    /// other messages get the time when they are stored.
     message_sent_ts: Option<Moment>,
     sender_user_id: UserId,
-    /// A UUIDv7 of the client's, by which the message can be sent again without being sent twice.
+    /// A UUIDv7 chosen by the client. Repeating the request with it does not send the message twice.
     message_id: Option<EventId>,
 }
 
@@ -218,16 +218,16 @@ struct SentRoomMessage {
     message_id: EventId,
 }
 
-/// Sends messages and answers their ids in the same order.
+/// Sends messages and returns their ids in the same order.
 ///
-/// The answer comes once all are stored. When one is not valid, none is sent. When some cannot be stored, `errors`
-/// names them, and the same request with the same `message_id`s completes it.
+/// The answer comes once all are stored. If one is invalid, none is sent. If some cannot be stored, `errors` lists
+/// them; repeating the request with the same `message_id`s completes it.
 #[utoipa::path(post, path = "/chatrooms/{conversation}/messages", tag = "alias: chatrooms",
     operation_id = "alias_chatrooms_send", params(ConversationParam),
     responses(
         (status = 201, body = Data<Vec<SentRoomMessage>>),
-        (status = 403, description = "The sender is somebody else, and the caller may not import"),
-        (status = 409, description = "An id stands for another message"),
+        (status = 403, description = "The sender is another user, and the caller lacks the role `import`"),
+        (status = 409, description = "An id is already in use for another message"),
     ))]
 async fn send(
     State(edge): State<Arc<Edge>>,
@@ -284,12 +284,12 @@ impl From<Message> for RoomMessage {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct RoomMessages {
-    /// Only messages of so many days back: 30 for those of the last 30 days. `cursor` leads on to all of them.
+    /// Only messages of the last so many days. `cursor` pages through all of them.
     #[param(minimum = 1, maximum = 36500)]
     days: Option<u32>,
-    /// How many at most; 100 when missing.
+    /// The most items to return; default 100.
     limit: Option<Limit>,
-    /// The `next` of the page before, asked for with the same conditions.
+    /// The `next` of the previous page, with the same parameters.
     cursor: Option<String>,
 }
 

@@ -17,7 +17,7 @@ use super::accounts::{self, Account, Credentials, NewAccount};
 use crate::auth::Caller;
 use crate::cursor::Page;
 use crate::extract::{ConversationParam, InConversation, Json, Query, conversation_of};
-use crate::resources::attachments::{self, UploadForm};
+use crate::resources::attachments::{self, FileBytes, UploadForm};
 use crate::resources::auth::Client;
 use crate::resources::conversations::{self, Conversation};
 use crate::resources::members;
@@ -36,12 +36,12 @@ pub(super) fn router() -> OpenApiRouter<Arc<Edge>> {
         .routes(routes!(upload))
 }
 
-/// Registers a user and signs it in.
+/// Registers a user and logs the user in.
 #[utoipa::path(post, path = "/auth/register", tag = "alias: real-time chat", operation_id = "alias_auth_register",
     security(()),
     responses(
         (status = 201, body = Account),
-        (status = 409, description = "The user name or the email address is taken"),
+        (status = 409, description = "The user name or the email address is already in use"),
     ))]
 async fn register(
     State(edge): State<Arc<Edge>>,
@@ -51,7 +51,7 @@ async fn register(
     Ok((StatusCode::CREATED, Answer(accounts::sign_up(&edge, &client, new).await?.into())))
 }
 
-/// Signs a user in: `token` is a JWT, which every other route of this dialect wants.
+/// Logs a user in: `token` is a JWT, which every other route of this dialect needs.
 #[utoipa::path(post, path = "/auth/login", tag = "alias: real-time chat", operation_id = "alias_auth_login",
     security(()),
     responses(
@@ -66,7 +66,7 @@ async fn login(
     Ok(Answer(accounts::log_in(&edge, &client, with).await?.into()))
 }
 
-/// A message and where it is to go: to a user (`recipient`), or to any conversation (`chatId`).
+/// A message and where to send it: to a user (`recipient`), or to a conversation (`chatId`).
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ChatMessage {
@@ -75,9 +75,9 @@ struct ChatMessage {
     /// A conversation's id, or `@` and a user's id.
     #[serde(rename = "chatId")]
     chat_id: Option<String>,
-    /// A UUIDv7 of the client's, by which the message can be sent again without being sent twice.
+    /// A UUIDv7 chosen by the client. Repeating the request with it does not send the message twice.
     id: Option<EventId>,
-    /// Plain text. May be missing beside an image or a video.
+    /// Plain text. Optional with an image or a video.
     #[serde(default)]
     #[schema(example = "Hello, Bob!")]
     text: String,
@@ -92,9 +92,9 @@ struct ChatMessage {
     operation_id = "alias_chats_send_message",
     responses(
         (status = 201, body = Message),
-        (status = 200, description = "It had been sent before", body = Message),
-        (status = 404, description = "There is no such chat, or the caller is no member of it"),
-        (status = 409, description = "The id stands for another message"),
+        (status = 200, description = "The message had been sent before", body = Message),
+        (status = 404, description = "There is no such chat, or the caller is not a member"),
+        (status = 409, description = "The id is already in use for another message"),
     ))]
 async fn send(
     State(edge): State<Arc<Edge>>,
@@ -122,23 +122,23 @@ async fn history(
     messages::list(edge, conversation, list).await
 }
 
-/// A group to be created.
+/// A group to create.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewGroup {
     /// 1 to 100 characters.
     #[schema(example = "Analytical engines")]
     name: String,
-    /// Who else is in the group from the start: at most 1,000 users.
+    /// The other first members: at most 1,000 users.
     #[serde(default)]
     members: Vec<UserId>,
 }
 
-/// Creates a group, whose owner and first member the caller is.
+/// Creates a group with the caller as owner and first member.
 #[utoipa::path(post, path = "/groups", tag = "alias: real-time chat", operation_id = "alias_groups_create",
     responses(
         (status = 201, body = Conversation),
-        (status = 409, description = "A limit is reached"),
+        (status = 409, description = "A limit has been reached"),
     ))]
 async fn create_group(
     State(edge): State<Arc<Edge>>,
@@ -149,7 +149,7 @@ async fn create_group(
     Ok((StatusCode::CREATED, Answer(group)))
 }
 
-/// Who is to be a member.
+/// The user to add.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct AddUser {
@@ -158,11 +158,11 @@ struct AddUser {
     user_id: UserId,
 }
 
-/// Adds a user to a group. Only its owner may.
+/// Adds a user to a group. For its owner only.
 #[utoipa::path(post, path = "/groups/{conversation}/add-user", tag = "alias: real-time chat",
     operation_id = "alias_groups_add_user", params(ConversationParam),
     responses(
-        (status = 200, description = "The group as it now is", body = Conversation),
+        (status = 200, description = "The group as it is now", body = Conversation),
         (status = 403, description = "The caller is not the owner"),
         (status = 409, description = "The group or the user has reached a limit"),
     ))]
@@ -192,7 +192,7 @@ async fn group_messages(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Addressed {
-    /// The file's name, without a path. In a form, the file's own name is taken when this is missing.
+    /// The file's name, without a path. If missing, the file's own name in the form is used.
     name: Option<String>,
     /// A user's id.
     to: Option<UserId>,
@@ -202,17 +202,21 @@ struct Addressed {
 
 /// Uploads a file and sends it to a user or to a group.
 ///
-/// The body is the file itself, with its `Content-Type`, or a form with the file. It is checked by its content. The
-/// answer is the message that it was sent in.
+/// The body is the file itself, with its `Content-Type`, or a form with the file. Its content is checked. The answer is
+/// the message that contains it.
 #[utoipa::path(post, path = "/uploads", tag = "alias: real-time chat", operation_id = "alias_upload",
     params(Addressed),
-    request_body(content((UploadForm = "multipart/form-data"), (Vec<u8> = "application/octet-stream"))),
+    request_body(content(
+        (UploadForm = "multipart/form-data"), (FileBytes = "application/octet-stream"),
+        (FileBytes = "application/pdf"), (FileBytes = "image/jpeg"), (FileBytes = "image/png"),
+    )),
     responses(
         (status = 201, body = Message),
-        (status = 404, description = "There is no such recipient, or the caller is no member of the group"),
-        (status = 413, description = "The file is larger than it may be"),
-        (status = 415, description = "The file is of no kind that is taken, or of another than it is called"),
-        (status = 422, description = "The file is damaged or two things at once, or its name holds a path"),
+        (status = 400, description = "The form cannot be parsed, or the body broke off"),
+        (status = 404, description = "There is no such recipient, or the caller is not a member of the group"),
+        (status = 413, description = "The file is too large"),
+        (status = 415, description = "This type of file is not accepted, or the content is not of the declared type"),
+        (status = 422, description = "The file is damaged, or valid as another format as well, or its name contains a path"),
     ))]
 async fn upload(
     State(edge): State<Arc<Edge>>,

@@ -36,25 +36,25 @@ const SKIPPED_AT_ONCE: usize = 100;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Letter {
-    /// Who sends it, by id or user name.
+    /// The sender, by id or user name.
     #[schema(example = "ada")]
     sender: String,
-    /// Who is to get it, by id or user name.
+    /// The recipient, by id or user name.
     #[schema(example = "bob")]
     recipient: String,
-    /// A UUIDv7 of the client's, by which the message can be sent again without being sent twice.
+    /// A UUIDv7 chosen by the client. Repeating the request with it does not send the message twice.
     id: Option<EventId>,
-    /// What it mainly is; if it is given, it must fit.
+    /// The kind of message; optional, and must match the content.
     kind: Option<Kind>,
-    /// Plain text. May be missing beside an image or a video.
+    /// Plain text. Optional with an image or a video.
     #[serde(default)]
     #[schema(example = "Hello, Bob!")]
     text: String,
     /// A link to an image, with its width and height.
     image: Option<Image>,
-    /// A link to a video, with its length and its source; a missing source is told from the link.
+    /// A link to a video, with its length and its source; a missing source is derived from the link.
     video: Option<Video>,
-    /// When it was said, if that was elsewhere and before now: with the role `import` only.
+    /// When it was written, if that was elsewhere and earlier: with the role `import` only.
     sent_at: Option<Timestamp>,
 }
 
@@ -62,9 +62,9 @@ struct Letter {
 #[utoipa::path(post, path = "/messages", tag = "alias: two-party chat", operation_id = "alias_send_letter",
     responses(
         (status = 201, body = Message),
-        (status = 200, description = "It had been sent before", body = Message),
-        (status = 403, description = "The sender is somebody else, and the caller may not import"),
-        (status = 409, description = "The id stands for another message"),
+        (status = 200, description = "The message had been sent before", body = Message),
+        (status = 403, description = "The sender is another user, and the caller lacks the role `import`"),
+        (status = 409, description = "The id is already in use for another message"),
     ))]
 async fn send(
     State(edge): State<Arc<Edge>>,
@@ -79,7 +79,7 @@ async fn send(
     let sent = messages::post(&edge, &caller, ConversationId::direct(sender, recipient), new).await;
     sent.map_err(|error| match error.code() {
         // Of a direct conversation everybody is a member who is named in it and who there is.
-        "not_found" => ApiError::invalid("/recipient", "names a user that there is not"),
+        "not_found" => ApiError::invalid("/recipient", "there is no such user"),
         _ => error,
     })
 }
@@ -91,14 +91,14 @@ async fn send(
 struct Letters {
     /// One of the two users, by id or user name.
     user: String,
-    /// The other one. The caller must be one of the two.
+    /// The other user. The caller must be one of the two.
     other: String,
-    /// The number of the page, from 1. Pages shift when messages come in; a `cursor` does not.
+    /// The page number, from 1. Pages shift when messages arrive; a `cursor` does not.
     page: Option<u64>,
-    /// How many messages a page has at most; 50 when missing. Also called `messages_per_page`.
+    /// The most messages on a page; default 50. Also called `messages_per_page`.
     #[serde(alias = "messages_per_page")]
     limit: Option<Limit>,
-    /// The `next` of the page before, instead of a `page`.
+    /// The `next` of the previous page, instead of a `page`.
     cursor: Option<String>,
 }
 
@@ -106,9 +106,9 @@ struct Letters {
 #[derive(Serialize, ToSchema)]
 struct LettersPage {
     items: Vec<Message>,
-    /// The number of the page; `null` for one that was asked for by a cursor.
+    /// The page number; `null` for a page requested by cursor.
     page: Option<u64>,
-    /// The cursor of the next page; `null` when there is none.
+    /// The cursor of the next page; `null` on the last.
     next: Option<String>,
 }
 
@@ -117,7 +117,7 @@ struct LettersPage {
     params(Letters),
     responses(
         (status = 200, body = LettersPage),
-        (status = 403, description = "The caller is neither of the two"),
+        (status = 403, description = "The caller is not one of the two users"),
     ))]
 async fn list(
     State(edge): State<Arc<Edge>>,
@@ -128,12 +128,12 @@ async fn list(
     let limit = limit.unwrap_or_default().items();
     let (user, other) = (users::named(&edge, "user", &user).await?, users::named(&edge, "other", &other).await?);
     if caller.user != user && caller.user != other {
-        return Err(ApiError::forbidden("only the two users read what they write to each other"));
+        return Err(ApiError::forbidden("only the two users may read their messages"));
     }
     let conversation = ConversationId::direct(user, other);
     edge.membership.require(caller.user, conversation).await?;
     let (number, before_seq) = match (page, cursor) {
-        (Some(_), Some(_)) => return Err(ApiError::invalid("page", "not beside a `cursor`")),
+        (Some(_), Some(_)) => return Err(ApiError::invalid("page", "cannot be combined with `cursor`")),
         (None, Some(cursor)) => (None, Some(cursor::decode(&cursor)?)),
         (number, None) => {
             let number = number.unwrap_or(1);
@@ -157,7 +157,7 @@ async fn start_of_page(
     limit: usize,
 ) -> Result<Option<Option<u64>>, ApiError> {
     let before = number.checked_sub(1).ok_or_else(|| ApiError::invalid("page", "must be at least 1"))?;
-    let too_far = || ApiError::invalid("page", format!("more than {MAX_SKIPPED} messages down: go on by `cursor`"));
+    let too_far = || ApiError::invalid("page", format!("is more than {MAX_SKIPPED} messages deep: use `cursor`"));
     let mut left = usize::try_from(before).ok().and_then(|pages| pages.checked_mul(limit)).ok_or_else(too_far)?;
     if left > MAX_SKIPPED {
         return Err(too_far());

@@ -204,15 +204,17 @@ impl Fault {
         let accepted = accepted.join(", ");
         match self {
             Self::Unsupported(Some(found)) => {
-                ApiError::unsupported_content(format!("the file is {found}; taken are {accepted}"))
+                ApiError::unsupported_content(format!("the file is {found}; accepted are {accepted}"))
             }
-            Self::Unsupported(None) => ApiError::unsupported_content(format!("the file is none of {accepted}")),
+            Self::Unsupported(None) => {
+                ApiError::unsupported_content(format!("the file is of none of the accepted types: {accepted}"))
+            }
             Self::Mismatch { called, found } => {
                 let called: String = called.chars().take(100).collect();
-                ApiError::type_mismatch(format!("the file is called {called} and is {found}"))
+                ApiError::type_mismatch(format!("the file is {found}, but was declared as {called}"))
             }
             Self::Damaged(what) => ApiError::unfit_file("damaged_file", format!("the file is damaged: {what}")),
-            Self::Polyglot(what) => ApiError::unfit_file("polyglot_file", format!("the file is {what} as well")),
+            Self::Polyglot(what) => ApiError::unfit_file("polyglot_file", format!("the file is also {what}")),
         }
     }
 }

@@ -12,7 +12,7 @@ const NAMELESS: &str = "attachment";
 /// A file name, without any path: one visible line.
 pub(crate) fn check(name: &str) -> Result<(), String> {
     if name.contains(['/', '\\']) || matches!(name, "." | "..") {
-        return Err("must be a file's name without a path".into());
+        return Err("must be a file name without a path".into());
     }
     validate::name(name, NAME_CHARACTERS)
 }

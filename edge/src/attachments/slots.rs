@@ -32,7 +32,7 @@ impl Slots {
         let in_all: usize = running.values().sum();
         let own = running.get(&user).copied().unwrap_or_default();
         if in_all >= self.in_all || own >= self.per_user {
-            return Err(ApiError::busy("too many uploads run at the moment"));
+            return Err(ApiError::busy("too many uploads are running at the moment"));
         }
         running.insert(user, own + 1);
         Ok(Slot { slots: Arc::clone(self), user })

@@ -62,7 +62,7 @@ impl Passwords {
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
-        let busy = |_| ApiError::busy("too many people sign in at the moment; try again");
+        let busy = |_| ApiError::busy("too many people are logging in at the moment; try again");
         let admitted = Arc::clone(&self.admitted).try_acquire_owned().map_err(busy)?;
         let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| ApiError::internal())?;
         // The permits go along: work that nobody waits for any more still takes its core.

@@ -110,10 +110,10 @@ impl Tokens {
             }
         };
         if caller.expires_at <= Timestamp::now() {
-            return Err(ApiError::unauthenticated_as("token_expired", "the access token has run out; refresh it"));
+            return Err(ApiError::unauthenticated_as("token_expired", "the access token has expired; refresh it"));
         }
         if self.revoked.contains_key(&caller.session) {
-            return Err(ApiError::unauthenticated("the session was ended"));
+            return Err(ApiError::unauthenticated("the session has ended"));
         }
         Ok(caller)
     }
@@ -123,7 +123,7 @@ impl Tokens {
         match decoded {
             Ok(data) => Ok(data.claims.into()),
             Err(error) if *error.kind() == jsonwebtoken::errors::ErrorKind::ExpiredSignature => {
-                Err(ApiError::unauthenticated_as("token_expired", "the access token has run out; refresh it"))
+                Err(ApiError::unauthenticated_as("token_expired", "the access token has expired; refresh it"))
             }
             Err(_) => Err(refused()),
         }
@@ -136,7 +136,7 @@ impl Tokens {
 }
 
 fn refused() -> ApiError {
-    ApiError::unauthenticated("the access token is not good")
+    ApiError::unauthenticated("the access token is not valid")
 }
 
 fn digest(token: &str) -> [u8; 32] {

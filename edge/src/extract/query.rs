@@ -29,14 +29,14 @@ type Fault = serde_path_to_error::Error<serde::de::value::Error>;
 fn refuse(rejection: &(dyn Error + 'static)) -> ApiError {
     let mut causes = std::iter::successors(Some(rejection), |error| (*error).source());
     let Some(fault) = causes.find_map(|error| error.downcast_ref::<Fault>()) else {
-        return ApiError::malformed("the query string cannot be read");
+        return ApiError::malformed("the query string cannot be parsed");
     };
     let detail: String = fault.inner().to_string().chars().take(300).collect();
     let path = fault.path().to_string();
     ApiError::invalid(if path == "." { "query".into() } else { path }, detail)
 }
 
-/// How many items a page has at most: 1 to 100.
+/// The most items on a page: 1 to 100.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "u64")]
 #[schema(value_type = u64, minimum = 1, maximum = 100, example = 50)]

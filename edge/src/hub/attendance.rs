@@ -66,7 +66,7 @@ struct Said {
     until: Instant,
 }
 
-/// Whether a user is there.
+/// Whether a user is online.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     /// Whether it is there.
@@ -89,7 +89,7 @@ impl Attendance {
     fn remember(&self, user: UserId, now: Instant) -> Result<Option<Seen>, ApiError> {
         let mut watched = self.watched.lock();
         if !watched.contains_key(&user) && watched.len() >= MAX_WATCHED_HERE {
-            return Err(ApiError::busy("too many users are watched here"));
+            return Err(ApiError::busy("too many users are being watched"));
         }
         let known = watched.entry(user).or_insert_with(|| Watched {
             said: Vec::new(),

@@ -1,6 +1,7 @@
-// Shows /openapi.json and lets one try it. Everything that is shown goes through textContent.
+// Shows /openapi.json and /asyncapi.json, and sends requests. Everything that is shown goes through textContent.
 
 const METHODS = ["get", "post", "put", "patch", "delete"];
+const JSON_TYPE = "application/json";
 const bearer = document.getElementById("bearer");
 document.getElementById("token").addEventListener("submit", (event) => event.preventDefault());
 
@@ -56,6 +57,8 @@ function sample(api, thing, depth = 0) {
 function typeName(api, thing) {
   const schema = resolve(api, thing);
   if (thing.$ref) return thing.$ref.split("/").pop();
+  if (schema.allOf?.length === 1) return typeName(api, schema.allOf[0]);
+  if (schema.const !== undefined) return JSON.stringify(schema.const);
   if (schema.enum) return schema.enum.map((value) => JSON.stringify(value)).join(" | ");
   if (alternatives(schema).length) return alternatives(schema).map((option) => typeName(api, option)).join(" | ");
   const types = [schema.type].flat().filter(Boolean);
@@ -89,9 +92,8 @@ function form(api, method, path, operation) {
     const about = [el("span", { class: "note" }, `${typeName(api, parameter.schema ?? {})}. `), ...prose(parameter.description)];
     return { parameter, input, row: row(label, el("div", {}, about), input) };
   });
-  const content = resolve(api, operation.requestBody).content?.["application/json"];
-  const body = content && el("textarea", { "aria-label": "Body", spellcheck: "false" });
-  if (body) body.value = JSON.stringify(sample(api, content.schema), null, 2);
+  const content = resolve(api, operation.requestBody).content ?? {};
+  const body = bodyInput(api, content);
 
   const status = el("span", { class: "status", role: "status" });
   const answer = el("pre", { hidden: "" });
@@ -100,9 +102,9 @@ function form(api, method, path, operation) {
     event.preventDefault();
     const started = performance.now();
     try {
-      const response = await request(method, path, inputs, body?.value);
+      const response = await request(method, path, inputs, body);
       status.textContent = `${response.status} ${response.statusText}, ${Math.round(performance.now() - started)} ms`;
-      answer.textContent = pretty(await response.text());
+      answer.textContent = await shown(response);
     } catch (error) {
       status.textContent = String(error);
       answer.textContent = "";
@@ -113,8 +115,8 @@ function form(api, method, path, operation) {
     inputs.length ? el("h3", {}, "Parameters") : null,
     inputs.length ? el("table", {}, inputs.map((input) => input.row)) : null,
     body ? el("h3", {}, "Body") : null,
-    body ? fields(api, content.schema) : null,
-    body ?? null,
+    content[JSON_TYPE] ? fields(api, content[JSON_TYPE].schema) : null,
+    body,
     send,
     answer,
   ];
@@ -129,9 +131,34 @@ async function request(method, path, inputs, body) {
   }
   const headers = {};
   if (bearer.value) headers.authorization = `Bearer ${bearer.value.trim()}`;
-  if (body !== undefined) headers["content-type"] = "application/json";
+  const file = body?.files?.[0];
+  if (file) {
+    headers["content-type"] = file.type || "application/octet-stream";
+    if (!query.has("name")) query.set("name", file.name);
+  } else if (body && !body.files) {
+    headers["content-type"] = JSON_TYPE;
+  }
   const url = query.size ? `${target}?${query}` : target;
-  return fetch(url, { method: method.toUpperCase(), headers, body });
+  return fetch(url, { method: method.toUpperCase(), headers, body: file ?? (body?.files ? undefined : body?.value) });
+}
+
+/** What a request's body is put into: a text with JSON, or a choice of a file; `null` when there is no body. */
+function bodyInput(api, content) {
+  if (content[JSON_TYPE]) {
+    const text = el("textarea", { "aria-label": "Body", spellcheck: "false" });
+    text.value = JSON.stringify(sample(api, content[JSON_TYPE].schema), null, 2);
+    return text;
+  }
+  const types = Object.keys(content).filter((type) => type !== "multipart/form-data");
+  return types.length ? el("input", { type: "file", "aria-label": "File", accept: types.join(",") }) : null;
+}
+
+/** A response's body as text; of a file only its size. */
+async function shown(response) {
+  const type = response.headers.get("content-type") ?? "";
+  if (/json|^text\//u.test(type)) return pretty(await response.text());
+  const { size } = await response.blob();
+  return size ? `${type}, ${size} bytes` : "";
 }
 
 /** JSON with indents; a token in it is taken over. */
@@ -153,7 +180,7 @@ function responses(api, operation) {
     const example = shows ? el("pre", {}, JSON.stringify(sample(api, media.schema ?? {}), null, 2)) : null;
     return row(status, ...prose(response.description), example);
   });
-  return [el("h3", {}, "Answers"), el("table", {}, rows)];
+  return [el("h3", {}, "Responses"), el("table", {}, rows)];
 }
 
 function section(api, tag, operations) {
@@ -182,20 +209,63 @@ function problems(api) {
     return entry;
   });
   return el("section", { id: "problems" }, el("h2", {}, "Problems"),
-    el("p", { class: "about" }, ...prose("Every refusal is `application/problem+json`. Programs go by its `code`.")),
+    el("p", { class: "about" }, ...prose("Every error is `application/problem+json`. Its `code` is stable.")),
     el("table", {}, rows));
+}
+
+/** The fields of a frame, and of each kind of what stands in it. */
+function frameFields(live, payload) {
+  const kinds = Object.values(resolve(live, payload).properties ?? {}).flatMap((value) => alternatives(resolve(live, value)));
+  return [fields(live, payload), ...kinds.flatMap((kind) => [el("h3", {}, typeName(live, kind)), fields(live, kind)])];
+}
+
+/** The frames of the WebSocket: those that a client sends with what answers them, then those that it gets. */
+function frames(live) {
+  const { messages } = live.channels.live;
+  const nameOf = ({ $ref }) => $ref.split("/").pop();
+  const replies = new Map();
+  for (const { action, messages: [asked], reply } of Object.values(live.operations))
+    if (action === "receive") replies.set(nameOf(asked), reply.messages.map(nameOf));
+  const cards = Object.entries(messages).map(([name, thing]) => {
+    const message = resolve(live, thing);
+    const answers = replies.get(name);
+    const summary = el("summary", {},
+      el("span", { class: `method ${answers ? "POST" : "GET"}` }, answers ? "send" : "receive"),
+      el("span", { class: "path" }, message.name),
+      el("span", { class: "what" }, ...prose(message.summary)));
+    const examples = message.examples.map(({ payload }) => el("pre", {}, JSON.stringify(payload, null, 2)));
+    const links = (answers ?? []).flatMap((answer) => [" ", el("a", { href: `#frame-${answer}` }, answer.replaceAll("_", " "))]);
+    const body = [
+      answers ? el("p", { class: "about" }, "Answered with:", ...links) : null,
+      ...frameFields(live, message.payload), el("h3", {}, "Examples"), ...examples];
+    return el("details", { id: `frame-${name}` }, summary, el("div", { class: "body" }, body.filter(Boolean)));
+  });
+  const codes = Object.entries(live.channels.live["x-close-codes"]).map(([code, meaning]) => row(code, ...prose(meaning)));
+  return el("section", { id: "frames" }, el("h2", {}, "WebSocket"),
+    el("p", { class: "about" }, ...prose(live.info.description)),
+    el("p", { class: "about" }, ...prose(live.channels.live.description)),
+    cards, el("h3", {}, "Close codes"), el("table", {}, codes));
+}
+
+/** What the address names; nothing when it is not an encoded text. */
+function named() {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return "";
+  }
 }
 
 /** Opens what the address names. */
 function openTarget() {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const target = document.getElementById(named());
   if (!target) return;
   if (target.tagName === "DETAILS") target.open = true;
   target.scrollIntoView();
 }
 
 async function main() {
-  const api = await (await fetch("/openapi.json")).json();
+  const [api, live] = await Promise.all(["/openapi.json", "/asyncapi.json"].map(async (path) => (await fetch(path)).json()));
   const all = Object.entries(api.paths).flatMap(([path, item]) =>
     METHODS.filter((method) => item[method]).map((method) => ({ method, path, operation: item[method] })));
   const contents = document.getElementById("contents");
@@ -208,8 +278,8 @@ async function main() {
     contents.append(el("h2", {}, tag.name),
       ...mine.map(({ operation }) => el("a", { href: `#${operation.operationId}` }, operation.operationId.replaceAll("_", " "))));
   }
-  operations.append(problems(api));
-  contents.append(el("h2", {}, "More"), el("a", { href: "#problems" }, "problems"));
+  operations.append(frames(live), problems(api));
+  contents.append(el("h2", {}, "More"), el("a", { href: "#frames" }, "WebSocket"), el("a", { href: "#problems" }, "problems"));
   openTarget();
   window.addEventListener("hashchange", openTarget);
 }

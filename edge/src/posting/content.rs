@@ -6,7 +6,7 @@ use crate::ApiError;
 use crate::validate::{Faults, link};
 
 /// The most users that one message may call by name.
-const MAX_MENTIONS: usize = 50;
+pub(crate) const MAX_MENTIONS: usize = 50;
 /// The longest name of a video's site, in characters.
 const SOURCE_CHARACTERS: usize = 100;
 
@@ -57,7 +57,7 @@ pub(super) fn check(content: &Content, has_attachment: bool, text_characters: us
     }
     if media_count > 1 {
         let pointer = if has_attachment { "/attachment" } else { "/video" };
-        faults.check(pointer, Err("a message has an image, a video or an attachment, and one of them".into()));
+        faults.check(pointer, Err("a message has at most one of image, video and attachment".into()));
     }
     if content.mentions.len() > MAX_MENTIONS {
         faults.check("/mentions", Err(format!("must be at most {MAX_MENTIONS} users")));
@@ -74,7 +74,7 @@ fn text(text: &str, max_characters: usize, may_be_empty: bool) -> Result<(), Str
         return Err(format!("must have at most {max_characters} characters"));
     }
     if text.chars().any(|char| char.is_control() && !matches!(char, '\n' | '\t')) {
-        return Err("must not hold control characters other than line breaks and tabs".into());
+        return Err("must not contain control characters other than line breaks and tabs".into());
     }
     Ok(())
 }

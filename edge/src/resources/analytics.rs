@@ -36,32 +36,32 @@ const MAX_OFFSET: u64 = 10_000;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Top {
-    /// From this time on; from the beginning when missing.
+    /// From this time on; default: from the beginning.
     start: Option<Timestamp>,
-    /// Before this time; to this moment when missing.
+    /// Before this time; default: now.
     end: Option<Timestamp>,
-    /// Only messages by users of this region, by its name.
+    /// Only messages from users of the region with this name.
     region: Option<String>,
-    /// `true` counts direct conversations too. Only analysts may.
+    /// `true` counts direct conversations too; for analysts only.
     #[serde(default)]
     direct: bool,
-    /// How many at most; 5 when missing.
+    /// The most items to return; default 5.
     limit: Option<Limit>,
-    /// The `next` of the page before, asked for with the same conditions.
+    /// The `next` of the previous page, with the same parameters.
     cursor: Option<String>,
 }
 
-/// A stretch of a ranking.
+/// A page of a ranking.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Ranking<T> {
     items: Vec<T>,
-    /// The cursor of the next page; `null` when there is none.
+    /// The cursor of the next page; `null` on the last.
     next: Option<String>,
     /// When it was counted.
     as_of: Timestamp,
 }
 
-/// A user with its number of messages.
+/// A user and the number of messages.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct TopUser {
     user: UserBrief,
@@ -69,7 +69,7 @@ pub(crate) struct TopUser {
     messages: u64,
 }
 
-/// A conversation with its number of messages.
+/// A conversation and the number of its messages.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct TopConversation {
     conversation: Named,
@@ -82,8 +82,8 @@ pub(crate) struct TopConversation {
 #[schema(as = ConversationBrief)]
 pub(crate) struct Named {
     id: ConversationId,
-    /// `null` for a group that the caller is no member of (analysts see all names), for one that was deleted, and
-    /// for direct conversations.
+    /// `null` for a group the caller is not a member of (analysts see all names), for a deleted group, and for direct
+    /// conversations.
     #[schema(example = "Analytical engines")]
     name: Option<String>,
 }
@@ -92,7 +92,7 @@ pub(crate) struct Named {
 #[utoipa::path(get, path = "/v1/analytics/top-users", tag = "analytics", operation_id = "top_users", params(Top),
     responses(
         (status = 200, body = Ranking<TopUser>),
-        (status = 403, description = "Only analysts may"),
+        (status = 403, description = "Only analysts may do this"),
     ))]
 pub(crate) async fn top_users(
     State(edge): State<Arc<Edge>>,
@@ -119,7 +119,7 @@ pub(crate) async fn top_users(
     params(Top),
     responses(
         (status = 200, body = Ranking<TopConversation>),
-        (status = 403, description = "Only analysts may"),
+        (status = 403, description = "Only analysts may do this"),
     ))]
 pub(crate) async fn top_conversations(
     State(edge): State<Arc<Edge>>,
@@ -140,7 +140,7 @@ pub(crate) async fn top_conversations(
     Ok(Answer(Ranking { items: items.collect(), next, as_of }))
 }
 
-/// How long a step is.
+/// The length of a step.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 #[expect(dead_code, reason = "it only describes `analytics::Bucket`")]
@@ -154,21 +154,21 @@ pub(crate) enum BucketName {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Steps {
-    /// From this time on; from the beginning when missing.
+    /// From this time on; default: from the beginning.
     start: Option<Timestamp>,
-    /// Before this time; to this moment when missing.
+    /// Before this time; default: now.
     end: Option<Timestamp>,
-    /// The length of a step: `day`, in UTC, when missing.
+    /// The length of a step; default `day`, in UTC.
     #[param(value_type = Option<BucketName>, inline)]
     bucket: Option<Bucket>,
-    /// Only messages by users of this region, by its name.
+    /// Only messages from users of the region with this name.
     region: Option<String>,
-    /// `true` counts direct conversations too. Only analysts may.
+    /// `true` counts direct conversations too; for analysts only.
     #[serde(default)]
     direct: bool,
-    /// How many steps at most; 50 when missing.
+    /// The most steps to return; default 50.
     limit: Option<Limit>,
-    /// The `next` of the page before, asked for with the same conditions.
+    /// The `next` of the previous page, with the same parameters.
     cursor: Option<String>,
 }
 
@@ -181,13 +181,13 @@ pub(crate) struct Step {
     messages: u64,
 }
 
-/// How many messages were sent to groups per hour or day, oldest first.
+/// The number of messages sent to groups per hour or day, oldest first.
 ///
 /// Steps without messages are left out.
 #[utoipa::path(get, path = "/v1/analytics/activity", tag = "analytics", operation_id = "activity", params(Steps),
     responses(
         (status = 200, body = Ranking<Step>),
-        (status = 403, description = "Only analysts may"),
+        (status = 403, description = "Only analysts may do this"),
     ))]
 pub(crate) async fn activity(
     State(edge): State<Arc<Edge>>,
@@ -223,7 +223,7 @@ fn filter(
     let is_analyst = caller.is(Role::Analyst);
     let readers = edge.config.analytics.readers;
     if (readers == Readers::Analysts || include_direct) && !is_analyst {
-        return Err(ApiError::forbidden("only analysts may"));
+        return Err(ApiError::forbidden("only analysts may do this"));
     }
     let region = region.map(|name| region_of(edge, name)).transpose()?;
     Ok(Filter { start, end, region, include_direct })
@@ -231,14 +231,14 @@ fn filter(
 
 fn region_of(edge: &Edge, name: &str) -> Result<Region, ApiError> {
     let known = edge.config.region.names.get(name).copied();
-    known.ok_or_else(|| ApiError::invalid("region", "not the name of a region"))
+    known.ok_or_else(|| ApiError::invalid("region", "is not the name of a region"))
 }
 
 fn stretch(top: &Top) -> Result<(u64, usize), ApiError> {
     let offset: Option<u64> = top.cursor.as_deref().map(cursor::decode).transpose()?;
     let offset = offset.unwrap_or_default();
     if offset > MAX_OFFSET {
-        return Err(ApiError::invalid("cursor", format!("a ranking is shown up to place {MAX_OFFSET}")));
+        return Err(ApiError::invalid("cursor", format!("a ranking ends at place {MAX_OFFSET}")));
     }
     Ok((offset, top.limit.unwrap_or(TOP).items()))
 }

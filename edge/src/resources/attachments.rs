@@ -38,31 +38,41 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Edge>> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Named {
-    /// Its file name, without a path. In a form, the file's own name is taken when this is missing.
+    /// Its file name, without a path. If missing, the file's own name in the form is used.
     name: Option<String>,
 }
 
-/// A file, as the only one of a form.
+/// A form with one file.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it only describes the form")]
 pub(crate) struct UploadForm {
-    /// The file, with its name.
+    /// The file and its name.
     #[schema(value_type = String, format = Binary)]
     file: Vec<u8>,
 }
 
+/// The bytes of a file.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "it only describes bodies")]
+pub(crate) struct FileBytes(Vec<u8>);
+
 /// Uploads a file.
 ///
-/// The body is the file itself, with its `Content-Type`, or a form with the file. It is checked by its content, and
-/// can then be sent in messages by whoever uploaded it. One that is not sent is removed after a day.
+/// The body is the file itself, with its `Content-Type`, or a form with the file. Its content is checked. The user who
+/// uploaded it can then send it in messages. A file that is not sent is removed after a day.
 #[utoipa::path(post, path = "/v1/attachments", tag = "attachments", operation_id = "upload_attachment",
     params(Named),
-    request_body(content((UploadForm = "multipart/form-data"), (Vec<u8> = "application/octet-stream"))),
+    request_body(content(
+        (UploadForm = "multipart/form-data"), (FileBytes = "application/octet-stream"),
+        (FileBytes = "application/pdf"), (FileBytes = "image/jpeg"), (FileBytes = "image/png"),
+    )),
     responses(
         (status = 201, body = Attachment),
-        (status = 413, description = "The file is larger than it may be"),
-        (status = 415, description = "The file is of no kind that is taken, or of another than it is called"),
-        (status = 422, description = "The file is damaged or two things at once, or its name holds a path"),
+        (status = 400, description = "The form cannot be parsed, or the body broke off"),
+        (status = 413, description = "The file is too large"),
+        (status = 415, description = "This type of file is not accepted, or the content is not of the declared type"),
+        (status = 422, description = "The file is damaged, or valid as another format as well, or its name contains a path"),
     ))]
 pub(crate) async fn upload(
     State(edge): State<Arc<Edge>>,
@@ -105,45 +115,45 @@ fn pieces(body: Body) -> impl Stream<Item = Result<Bytes, ApiError>> + Send {
     body.into_data_stream().map(|piece| piece.map_err(|_| ApiError::malformed("the body broke off")))
 }
 
-/// A file that is to be uploaded by a link.
+/// A file to upload by a link.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewUpload {
     /// Its file name, without a path.
     #[schema(example = "rooks.png")]
     name: String,
-    /// Its media type; told by its content when missing.
+    /// Its media type; determined from the content if missing.
     #[schema(example = "image/png")]
     content_type: Option<String>,
-    /// Bytes, exactly.
+    /// The exact number of bytes.
     #[schema(example = 48_213)]
     size: u64,
 }
 
-/// Where a file is to be uploaded.
+/// Where to upload a file.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct UploadLink {
-    /// The upload, by which it is completed.
+    /// The upload's id, to complete it.
     id: AttachmentId,
     /// The method: `PUT`.
     #[schema(example = "PUT")]
     method: &'static str,
-    /// Where the bytes go, with no token. It takes exactly as many as were told.
+    /// Where to put the bytes, without a token. It accepts exactly `size` bytes.
     #[schema(example = "https://files.example.org/rookery/incoming/…")]
     url: String,
-    /// Until when the link works.
+    /// When the link expires.
     expires_at: Timestamp,
 }
 
-/// Gives a link to upload a file by, past the edge.
+/// Creates a link for uploading a file without going through the edge.
 ///
-/// Where files are kept in S3. Put the bytes to `url`, then complete the upload.
+/// Only with files in S3. Put the bytes to `url`, then complete the upload.
 #[utoipa::path(post, path = "/v1/attachments/uploads", tag = "attachments", operation_id = "begin_upload",
     request_body = NewUpload,
     responses(
         (status = 201, body = UploadLink),
-        (status = 409, description = "There are no links where these files are kept: upload through the edge"),
-        (status = 413, description = "The file is larger than it may be"),
+        (status = 409, description = "This store has no upload links: upload through the edge"),
+        (status = 413, description = "The file is too large"),
     ))]
 pub(crate) async fn begin(
     State(edge): State<Arc<Edge>>,
@@ -156,17 +166,17 @@ pub(crate) async fn begin(
     Ok((StatusCode::CREATED, Answer(UploadLink { id, method: "PUT", url, expires_at })))
 }
 
-/// Makes an attachment of what was uploaded by a link.
+/// Turns a file uploaded by a link into an attachment.
 ///
-/// Its content is checked as any upload's. Asked for again it is answered 200 with the same attachment.
+/// Its content is checked like any upload's. Repeating the request returns 200 with the same attachment.
 #[utoipa::path(post, path = "/v1/attachments/uploads/{upload}/complete", tag = "attachments",
     operation_id = "complete_upload", params(UploadParam),
     responses(
         (status = 201, body = Attachment),
-        (status = 200, description = "It had been completed before", body = Attachment),
-        (status = 409, description = "Nothing was uploaded by the link yet"),
-        (status = 415, description = "The file is of no kind that is taken, or of another than it is called"),
-        (status = 422, description = "The file is damaged, or two things at once"),
+        (status = 200, description = "The upload had been completed before", body = Attachment),
+        (status = 409, description = "Nothing has been uploaded to the link yet"),
+        (status = 415, description = "This type of file is not accepted, or the content is not of the declared type"),
+        (status = 422, description = "The file is damaged, or valid as another format as well"),
     ))]
 pub(crate) async fn complete(
     State(edge): State<Arc<Edge>>,
@@ -182,21 +192,21 @@ pub(crate) async fn complete(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Way {
-    /// `false`: from this edge in any case, for a client that cannot follow a redirect to another origin.
+    /// `false`: always the bytes themselves, for a client that cannot follow a redirect to another origin.
     redirect: Option<bool>,
 }
 
-/// Downloads a file: for its uploader, and for members of a conversation that it was sent in.
+/// Downloads a file: for its uploader, and for the members of conversations it was sent in.
 ///
-/// Where files are kept in S3 the answer is a redirect to a link that works for a minute; else, or with
-/// `redirect=false`, the bytes, of which `Range` may ask for a part.
+/// With files in S3 the answer is a redirect to a link that works for a minute. Otherwise, or with `redirect=false`, it
+/// is the bytes; `Range` may ask for a part of them.
 #[utoipa::path(get, path = "/v1/attachments/{attachment}", tag = "attachments", operation_id = "download_attachment",
     params(AttachmentParam, Way),
     responses(
-        (status = 200, description = "The bytes", content_type = "application/octet-stream", body = Vec<u8>),
-        (status = 206, description = "A part of the bytes", content_type = "application/octet-stream", body = Vec<u8>),
-        (status = 302, description = "The bytes are there"),
-        (status = 304, description = "The client has them"),
+        (status = 200, description = "The bytes", content_type = "*/*", body = FileBytes),
+        (status = 206, description = "A part of the bytes", content_type = "*/*", body = FileBytes),
+        (status = 302, description = "`Location` is a link to the bytes"),
+        (status = 304, description = "The client has the bytes already"),
         (status = 416, description = "The file has no such part"),
     ))]
 pub(crate) async fn download(

@@ -34,7 +34,7 @@ const CLIENT_CHARACTERS: usize = 200;
 /// The longest user name or email address that is looked for at a log-in, in bytes.
 const LOGIN_BYTES: usize = 1_024;
 
-/// A user who is signed in, with the tokens that prove it.
+/// A logged-in user, with the tokens.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Session)]
 pub(crate) struct SignedIn {
@@ -43,51 +43,51 @@ pub(crate) struct SignedIn {
     pub(crate) tokens: SessionTokens,
 }
 
-/// What proves that a user is signed in.
+/// The tokens of a logged-in user.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SessionTokens {
-    /// A JWT: give it as `Authorization: Bearer …`.
+    /// A JWT, for `Authorization: Bearer …`.
     #[schema(example = "eyJ0eXAiOiJKV1QiLCJhbGciOiJFZERTQSJ9.….…")]
     pub(crate) access_token: String,
     /// `Bearer`.
     #[schema(example = "Bearer")]
     token_type: &'static str,
-    /// How long the access token is good, in seconds.
+    /// The lifetime of the access token, in seconds.
     #[schema(example = 900)]
     expires_in: u64,
-    /// Good once, for the next access token and the next refresh token.
+    /// Valid once, for the next access token and the next refresh token.
     #[schema(example = "01980a8e-6c00-7001-8a3b-5d2f1c9e7a40.…")]
     refresh_token: String,
-    /// How long the refresh token is good, in seconds.
+    /// The lifetime of the refresh token, in seconds.
     #[schema(example = 2592000)]
     refresh_expires_in: u64,
 }
 
-/// Who wants to join.
+/// The new user.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Registration {
-    /// 3 to 32 letters, digits, `_`, `.` or `-`; unique without regard to case.
+    /// 3 to 32 letters, digits, `_`, `.` or `-`; unique, ignoring case.
     #[schema(example = "ada", pattern = "^[A-Za-z0-9_.-]{3,32}$")]
     username: String,
-    /// Unique without regard to case.
+    /// Unique, ignoring case.
     #[schema(example = "ada@example.org")]
     email: String,
     /// 8 to 128 characters.
     #[schema(example = "correct horse battery", format = Password, min_length = 8, max_length = 128)]
     password: String,
-    /// The name that others see; the user name when missing.
+    /// The name that others see; default: the user name.
     #[schema(example = "Ada Lovelace")]
     name: Option<String>,
 }
 
-/// Registers a user and signs it in.
+/// Registers a user and logs the user in.
 ///
 /// The first user of a new system becomes its operator and analyst.
 #[utoipa::path(post, path = "/v1/auth/register", tag = "auth", operation_id = "register", security(()),
     responses(
         (status = 201, body = SignedIn),
-        (status = 409, description = "The user name or the email address is taken"),
+        (status = 409, description = "The user name or the email address is already in use"),
     ))]
 pub(crate) async fn register(
     State(edge): State<Arc<Edge>>,
@@ -126,7 +126,7 @@ pub(crate) struct SignUp {
     pub(crate) name: Option<String>,
 }
 
-/// Registers a user and signs it in.
+/// Registers a user and logs the user in.
 pub(crate) async fn sign_up(edge: &Edge, client: &Client, wanted: SignUp) -> Result<SignedIn, ApiError> {
     let SignUp { username, email, password, name } = wanted;
     let name = name.unwrap_or_else(|| username.clone());
@@ -149,7 +149,7 @@ pub(crate) async fn sign_up(edge: &Edge, client: &Client, wanted: SignUp) -> Res
     sign_in(edge, user, &token, client.address)
 }
 
-/// What a user signs in with.
+/// What a user logs in with.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Login {
@@ -160,7 +160,7 @@ pub(crate) struct Login {
     pub(crate) password: String,
 }
 
-/// Signs a user in.
+/// Logs a user in.
 #[utoipa::path(post, path = "/v1/auth/login", tag = "auth", operation_id = "login", security(()),
     responses(
         (status = 200, body = SignedIn),
@@ -212,22 +212,22 @@ pub(crate) struct Refresh {
     refresh_token: String,
 }
 
-/// Exchanges a refresh token for the next access token and the next refresh token.
+/// Exchanges a refresh token for a new access token and a new refresh token.
 ///
-/// A refresh token is good once: one that comes again was stolen or is replayed, and its session ends
-/// (`session_reused`). Only the last one that was exchanged may come once more within 30 seconds, from a client that did
-/// not get the answer; the tokens of that answer are then replaced by these.
+/// A refresh token is valid once. If it is used a second time it was stolen or replayed, and its session ends
+/// (`session_reused`). Only the token that was exchanged last may come once more within 30 seconds, from a client that
+/// did not get the answer; the tokens of that answer are then replaced by these.
 #[utoipa::path(post, path = "/v1/auth/refresh", tag = "auth", operation_id = "refresh", security(()),
     responses(
         (status = 200, body = SignedIn),
-        (status = 401, description = "The token is not good (any more)"),
+        (status = 401, description = "The token is no longer valid"),
     ))]
 pub(crate) async fn refresh(
     State(edge): State<Arc<Edge>>,
     ClientAddress(address): ClientAddress,
     Json(refresh): Json<Refresh>,
 ) -> Result<Answer<SignedIn>, ApiError> {
-    let refused = || ApiError::unauthenticated("the refresh token is not good (any more)");
+    let refused = || ApiError::unauthenticated("the refresh token is not valid");
     let presented = RefreshToken::parse(&refresh.refresh_token).ok_or_else(refused)?;
     edge.limits.check_refresh(presented.session, address)?;
     let next = RefreshToken::generate(presented.session);
@@ -256,7 +256,7 @@ pub(crate) async fn refresh(
     Ok(Answer(sign_in(&edge, user, &next, address)?))
 }
 
-/// Ends the session of this request.
+/// Logs out: ends the session of this request.
 #[utoipa::path(post, path = "/v1/auth/logout", tag = "auth", operation_id = "logout", responses((status = 204)))]
 pub(crate) async fn logout(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<StatusCode, ApiError> {
     let command = Command::RevokeSession { user: caller.user, session: caller.session, at: Timestamp::now() };

@@ -37,7 +37,9 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Edge>> {
 pub(crate) fn group_of(conversation: ConversationId) -> Result<GroupId, ApiError> {
     match conversation {
         ConversationId::Group(group) => Ok(group),
-        ConversationId::Direct(..) => Err(ApiError::forbidden("a direct conversation has its two users and no name")),
+        ConversationId::Direct(..) => {
+            Err(ApiError::forbidden("a direct conversation has no name, and its two users cannot change"))
+        }
     }
 }
 
@@ -48,27 +50,27 @@ pub(crate) fn group_of(conversation: ConversationId) -> Result<GroupId, ApiError
 pub(crate) struct List {
     /// Only groups, or only direct conversations.
     pub(crate) kind: Option<Kind>,
-    /// How many at most; 50 when missing.
+    /// The most items to return; default 50.
     pub(crate) limit: Option<Limit>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     pub(crate) cursor: Option<String>,
 }
 
-/// A page of one's conversations.
+/// A page of the caller's conversations.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ConversationPage {
     /// The items.
     pub(crate) items: Vec<Conversation>,
-    /// The cursor of the next page; `null` when there is none.
+    /// The cursor of the next page; `null` if there is none.
     #[schema(example = json!(null))]
     pub(crate) next: Option<String>,
-    /// `false` when history is away and what follows is not known now: go on with `next` later.
+    /// `false` while the history is down and what follows is not known: continue with `next` later.
     complete: bool,
 }
 
-/// One's conversations: all groups, and the direct ones in which something was said.
+/// The caller's conversations: all groups, and the direct conversations with messages.
 ///
-/// The one with the latest activity comes first. While history is away, only `kind=group` is answered, as far as is known.
+/// Most recent activity first. While the history is down, only `kind=group` is answered, as far as the order is known.
 #[utoipa::path(get, path = "/v1/conversations", tag = "conversations", operation_id = "list_conversations",
     params(List), responses((status = 200, body = ConversationPage)))]
 pub(crate) async fn list(
@@ -108,29 +110,29 @@ pub(crate) enum Kind {
     Direct,
 }
 
-/// A conversation to be begun: `{"kind":"group","name":…,"members":[…]}` or `{"kind":"direct","user":…}`.
+/// A conversation to start: `{"kind":"group","name":…,"members":[…]}` or `{"kind":"direct","user":…}`.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewConversation {
     kind: Kind,
-    /// For a group, a UUIDv7 of the client's, by which the request can be sent again. Its twelve bits behind the
+    /// For a group, a UUIDv7 chosen by the client, with which the request can be repeated. Its twelve bits after the
     /// version must be the number of this region.
     id: Option<GroupId>,
-    /// What a group is called: 1 to 100 characters.
+    /// The group's name: 1 to 100 characters.
     #[schema(example = "Analytical engines")]
     name: Option<String>,
-    /// Who else is in the group from the start: at most 1,000 users.
+    /// The other first members: at most 1,000 users.
     members: Option<Vec<UserId>>,
-    /// With whom a direct conversation is.
+    /// The other user of the direct conversation.
     user: Option<UserId>,
 }
 
-/// Creates a group, whose owner and first member the caller is; or gives the direct conversation with a user.
+/// Creates a group with the caller as owner and first member, or returns the direct conversation with a user.
 #[utoipa::path(post, path = "/v1/conversations", tag = "conversations", operation_id = "create_conversation",
     responses(
         (status = 201, body = Conversation),
-        (status = 200, description = "It is there already", body = Conversation),
-        (status = 409, description = "The id stands for something else, or a limit is reached"),
+        (status = 200, description = "It exists already", body = Conversation),
+        (status = 409, description = "The id is already in use, or a limit has been reached"),
     ))]
 pub(crate) async fn create(
     State(edge): State<Arc<Edge>>,
@@ -150,7 +152,7 @@ pub(crate) async fn create(
             return Err(ApiError::invalid("/name", "a group needs a name"));
         }
         NewConversation { kind: Kind::Group, .. } => {
-            return Err(ApiError::invalid("/user", "a group has `members`"));
+            return Err(ApiError::invalid("/user", "a group has `members` instead"));
         }
         NewConversation { kind: Kind::Direct, user: None, .. } => {
             return Err(ApiError::invalid("/user", "a direct conversation needs a `user`"));
@@ -192,7 +194,7 @@ pub(crate) async fn direct_with(edge: &Edge, caller: &Caller, user: UserId) -> R
     match users::find(edge, user).await {
         Ok(found) if !found.deleted => describe_one(edge, caller.user, ConversationId::direct(caller.user, user)).await,
         Err(error) if error.code() != "not_found" => Err(error),
-        _ => Err(ApiError::invalid("/user", "names a user that there is not")),
+        _ => Err(ApiError::invalid("/user", "there is no such user")),
     }
 }
 
@@ -206,7 +208,7 @@ pub(crate) async fn get(
     Ok(Answer(describe_one(&edge, caller.user, conversation).await?))
 }
 
-/// Another name for a group.
+/// A group's new name.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rename {
@@ -215,7 +217,7 @@ pub(crate) struct Rename {
     name: String,
 }
 
-/// Gives a group another name. Only its owner may.
+/// Renames a group. For its owner only.
 #[utoipa::path(patch, path = "/v1/conversations/{conversation}", tag = "conversations",
     operation_id = "rename_conversation", params(ConversationParam),
     responses(
@@ -234,7 +236,7 @@ pub(crate) async fn rename(
     Ok(Answer(describe_changed(&edge, caller.user, conversation).await?))
 }
 
-/// Ends a group: all its members lose access. Only its owner may.
+/// Deletes a group: all members lose access. For its owner only.
 #[utoipa::path(delete, path = "/v1/conversations/{conversation}", tag = "conversations",
     operation_id = "delete_conversation", params(ConversationParam),
     responses(
@@ -255,12 +257,12 @@ pub(crate) async fn delete(
 #[serde(deny_unknown_fields)]
 #[schema(as = ReadMark)]
 pub(crate) struct MarkRead {
-    /// Up to and with this `seq`. Beyond the last event it means the last event.
+    /// Up to and including this `seq`; a larger one than the last event's means the last event.
     #[schema(example = 42)]
     seq: u64,
 }
 
-/// Notes how far the caller has read. A smaller `seq` than before changes nothing.
+/// Records how far the caller has read. A smaller `seq` than before changes nothing.
 #[utoipa::path(put, path = "/v1/conversations/{conversation}/read", tag = "conversations",
     operation_id = "mark_read", params(ConversationParam), responses((status = 204)))]
 pub(crate) async fn mark_read(

@@ -34,7 +34,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Edge>> {
     OpenApiRouter::default().routes(routes!(list)).routes(routes!(poll))
 }
 
-/// An event, as it also comes over the WebSocket.
+/// An event, as on the WebSocket.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it only describes what is spliced together from the log's own bytes")]
 struct EventFrame {
@@ -48,12 +48,13 @@ struct EventFrame {
     /// Its place.
     #[schema(example = 42)]
     seq: u64,
-    /// The place of the event before it in the same conversation, 0 when there is none.
+    /// The `seq` of the previous event in the same conversation; 0 if there is none.
     #[schema(example = 40)]
     prev: u64,
     /// When the log stored it.
     at: Timestamp,
-    /// What happened: `id`, `kind`, `sender`, and more by `kind`. Unknown kinds and fields are to be carried.
+    /// What happened: `id`, `kind`, `sender`, and more by `kind`; see `/asyncapi.json`. Ignore unknown kinds and
+    /// fields.
     #[schema(value_type = Object)]
     event: serde_json::Value,
 }
@@ -63,10 +64,10 @@ struct EventFrame {
 #[expect(dead_code, reason = "it only describes what is spliced together from the log's own bytes")]
 struct Events {
     items: Vec<EventFrame>,
-    /// Whether every event between the caller's position and `position` is in `items`. If not, events are gone, or
-    /// `position` is of another `epoch` than the caller's: it reads the messages anew.
+    /// Whether `items` has every event between the caller's position and `position`. If not, events are gone, or
+    /// `position` has another `epoch` than the caller's: reload the messages.
     complete: bool,
-    /// Where to read on. There is no more when `items` is empty.
+    /// Where to continue. Empty `items` mean that there is no more.
     position: Position,
 }
 
@@ -75,10 +76,9 @@ struct Events {
 #[expect(dead_code, reason = "it only describes what is spliced together from the log's own bytes")]
 struct Polled {
     items: Vec<EventFrame>,
-    /// Whether every event between the caller's position and `position` is in `items`. If not, it reads its
-    /// conversations anew.
+    /// Whether `items` has every event between the caller's position and `position`. If not, reload the conversations.
     complete: bool,
-    /// Where to read on. Opaque.
+    /// Where to continue. Opaque.
     #[schema(example = "5f3a9c01.2a")]
     position: String,
 }
@@ -92,7 +92,7 @@ pub(crate) struct List {
     after_seq: Option<u64>,
     /// The `epoch` of `after_seq`.
     epoch: Option<Epoch>,
-    /// How many at most; 50 when missing.
+    /// The most items to return; default 50.
     limit: Option<Limit>,
 }
 
@@ -122,14 +122,14 @@ pub(crate) async fn list(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Poll {
-    /// The `position` of the last answer. Without one the answer comes at once and only says where to begin.
+    /// The `position` of the last answer. Without one the answer comes at once, and only says where to begin.
     position: Option<String>,
-    /// How long to wait for an event when there is none, in seconds, at most 60; 30 when missing.
+    /// How long to wait for an event if there is none, in seconds: at most 60, default 30.
     #[param(minimum = 0, maximum = 60)]
     timeout: Option<u64>,
 }
 
-/// The events of all one's conversations after a position; when there are none, waits for the next.
+/// The events of all one's conversations after a position; waits for the next one if there is none.
 #[utoipa::path(get, path = "/v1/events", tag = "live", operation_id = "poll_events", params(Poll),
     responses((status = 200, body = Polled)))]
 pub(crate) async fn poll(
@@ -143,7 +143,7 @@ pub(crate) async fn poll(
         return Err(ApiError::invalid("timeout", format!("must be at most {MAX_TIMEOUT}")));
     }
     let place: Option<Vector> = match position {
-        Some(text) => Some(text.parse().map_err(|_| ApiError::invalid("position", "is not one of ours"))?),
+        Some(text) => Some(text.parse().map_err(|_| ApiError::invalid("position", "is not one that the server gave"))?),
         None => None,
     };
     match place {

@@ -29,11 +29,11 @@ pub(crate) struct Member {
     user: User,
     #[schema(value_type = MemberRoleName)]
     role: MemberRole,
-    /// Since when; `null` in a direct conversation.
+    /// Member since; `null` in a direct conversation.
     joined_at: Option<Timestamp>,
 }
 
-/// What a member is: `owner` may change the group and its members.
+/// A member's role: an `owner` may change the group and its members.
 #[derive(ToSchema)]
 #[schema(as = MemberRole, rename_all = "snake_case")]
 #[expect(dead_code, reason = "it only describes `directory::MemberRole`")]
@@ -47,9 +47,9 @@ pub(crate) enum MemberRoleName {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct List {
-    /// How many at most; 50 when missing.
+    /// The most items to return; default 50.
     limit: Option<Limit>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     cursor: Option<String>,
 }
 
@@ -104,19 +104,19 @@ async fn of_two(
     Ok(seen.collect())
 }
 
-/// Who is to be a member.
+/// The user to add.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewMembers {
-    /// 1 to 1,000 users. Those who are members already are passed over.
+    /// 1 to 1,000 users. Existing members are skipped.
     users: Vec<UserId>,
 }
 
-/// Adds members to a group. Only its owner may.
+/// Adds members to a group. For its owner only.
 #[utoipa::path(post, path = "/v1/conversations/{conversation}/members", tag = "members",
     operation_id = "add_members", params(ConversationParam),
     responses(
-        (status = 200, description = "The group as it now is", body = Conversation),
+        (status = 200, description = "The group as it is now", body = Conversation),
         (status = 403, description = "The caller is not the owner"),
         (status = 409, description = "The group or a user has reached a limit"),
     ))]
@@ -145,9 +145,9 @@ pub(crate) async fn invite(
     conversations::describe_changed(edge, caller.user, conversation).await
 }
 
-/// Removes a member from a group: the owner may remove anybody, everybody may leave (`me`).
+/// Removes a member from a group: the owner may remove anybody; members may remove themselves (`me`).
 ///
-/// An owner who leaves is followed by the member of longest standing; with the last member the group ends.
+/// When the owner leaves, the longest-standing member becomes the owner; the group ends with its last member.
 #[utoipa::path(delete, path = "/v1/conversations/{conversation}/members/{user}", tag = "members",
     operation_id = "remove_member", params(MemberParams),
     responses(
@@ -177,7 +177,7 @@ pub(crate) fn distinct(pointer: &str, mut users: Vec<UserId>) -> Result<Vec<User
 /// A user that a body names and that there is not is a fault of the body, not of the path.
 pub(crate) fn unknown_users(pointer: &str, refusal: Refusal) -> ApiError {
     match refusal {
-        Refusal::UnknownUser => ApiError::invalid(pointer, "names a user that there is not"),
+        Refusal::UnknownUser => ApiError::invalid(pointer, "there is no such user"),
         refusal => refusal.into(),
     }
 }

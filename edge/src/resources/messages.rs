@@ -24,7 +24,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Edge>> {
     OpenApiRouter::default().routes(routes!(list, send)).routes(routes!(get, edit, delete))
 }
 
-/// A message in its present state. A deleted one keeps its place, without content.
+/// A message in its current state. A deleted one keeps its place, without content.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Message {
     pub(crate) id: EventId,
@@ -36,33 +36,33 @@ pub(crate) struct Message {
     /// Who sent it.
     pub(crate) sender: UserId,
     pub(crate) kind: Kind,
-    /// Plain text; may be empty beside an image, a video or an attachment.
+    /// Plain text; may be empty with an image, a video or an attachment.
     #[schema(example = "Hello, Bob!")]
     pub(crate) text: String,
-    /// There in an image message.
+    /// Present in an image message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) image: Option<Image>,
-    /// There in a video message.
+    /// Present in a video message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) video: Option<Video>,
-    /// There in a message with a file.
+    /// Present in a message with a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) attachment: Option<Attachment>,
-    /// The message that this one answers.
+    /// The message that this one replies to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reply_to: Option<EventId>,
-    /// The users that this message calls by name.
+    /// The users that this message mentions: at most 50.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) mentions: Vec<UserId>,
-    /// When it was said: when the log stored it, unless it was imported with a time of its own.
+    /// When it was written: when the log stored it, unless it was imported with a time of its own.
     pub(crate) created_at: Timestamp,
-    /// When it was last edited, or deleted; `created_at` at first.
+    /// When it was last edited or deleted; `created_at` until then.
     pub(crate) updated_at: Timestamp,
-    /// Whether its content was withdrawn.
+    /// Whether it was deleted.
     pub(crate) deleted: bool,
 }
 
-/// What a message mainly is.
+/// The kind of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = MessageKind)]
@@ -118,16 +118,16 @@ pub(crate) struct List {
     pub(crate) before_seq: Option<u64>,
     /// Only messages with a greater `seq`.
     pub(crate) after_seq: Option<u64>,
-    /// Only messages that were stored at this time or later.
+    /// Only messages stored at this time or later.
     pub(crate) since: Option<Timestamp>,
-    /// Only messages of this user.
+    /// Only messages from this user.
     pub(crate) sender: Option<UserId>,
-    /// `desc`, newest first, when missing; or `asc`.
+    /// `desc` (default): newest first; or `asc`.
     #[param(value_type = Option<OrderName>, inline)]
     pub(crate) order: Option<Order>,
-    /// How many at most; 50 when missing.
+    /// The most items to return; default 50.
     pub(crate) limit: Option<Limit>,
-    /// The `next` of the page before, asked for with the same conditions.
+    /// The `next` of the previous page, with the same parameters.
     pub(crate) cursor: Option<String>,
 }
 
@@ -140,7 +140,7 @@ pub(crate) enum OrderName {
     Asc,
 }
 
-/// The messages of a conversation, newest first unless asked otherwise.
+/// The messages of a conversation, newest first by default.
 #[utoipa::path(get, path = "/v1/conversations/{conversation}/messages", tag = "messages",
     operation_id = "list_messages", params(ConversationParam, List), responses((status = 200, body = Page<Message>)))]
 pub(crate) async fn list(
@@ -167,15 +167,15 @@ pub(crate) async fn page(edge: &Edge, conversation: ConversationId, list: List) 
     Ok(Page::cut(messages, limit, |last| last.seq).map(Message::from))
 }
 
-/// A message to be sent. Its kind is read off what it holds.
+/// A message to send. Its kind follows from its content.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewMessage {
-    /// A UUIDv7 of the client's, by which the message can be sent again without being sent twice.
+    /// A UUIDv7 chosen by the client. Repeating the request with it does not send the message twice.
     pub(crate) id: Option<EventId>,
-    /// What it mainly is; if it is given, it must fit.
+    /// The kind of message; optional, and must match the content.
     pub(crate) kind: Option<Kind>,
-    /// Plain text. May be missing beside an image, a video or an attachment.
+    /// Plain text. Optional with an image, a video or an attachment.
     #[serde(default)]
     #[schema(example = "Hello, Bob!")]
     pub(crate) text: String,
@@ -185,14 +185,14 @@ pub(crate) struct NewMessage {
     pub(crate) video: Option<Video>,
     /// A file that the sender uploaded.
     pub(crate) attachment: Option<AttachmentRef>,
-    /// The message that this one answers.
+    /// The message that this one replies to.
     pub(crate) reply_to: Option<EventId>,
-    /// The users that this message calls by name.
+    /// The users that this message mentions: at most 50.
     #[serde(default)]
     pub(crate) mentions: Vec<UserId>,
-    /// Whose message it is, if not the caller's: with the role `import` only.
+    /// The sender, if not the caller: with the role `import` only.
     pub(crate) sender: Option<UserId>,
-    /// When it was said, if that was elsewhere and before now: with the role `import` only.
+    /// When it was written, if that was elsewhere and earlier: with the role `import` only.
     pub(crate) sent_at: Option<Timestamp>,
 }
 
@@ -201,15 +201,15 @@ pub(crate) fn author(caller: &Caller, sender: Option<UserId>, sent_at: Option<Ti
     let sender = sender.unwrap_or(caller.user);
     let is_ones_own = sender == caller.user && sent_at.is_none();
     if !is_ones_own && !caller.is(Role::Import) {
-        return Err(ApiError::forbidden("only the role `import` sends as somebody else, or with a time of its own"));
+        return Err(ApiError::forbidden("only the role `import` may set another `sender` or a `sent_at`"));
     }
     if sent_at.is_some_and(|sent_at| sent_at > Timestamp::now()) {
-        return Err(ApiError::invalid("/sent_at", "lies ahead of the server's clock"));
+        return Err(ApiError::invalid("/sent_at", "is ahead of the server's clock"));
     }
     Ok(sender)
 }
 
-/// A file that was uploaded.
+/// An uploaded file.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AttachmentRef {
@@ -219,15 +219,15 @@ pub(crate) struct AttachmentRef {
 
 /// Sends a message.
 ///
-/// The answer comes once it is stored. Sent again with the same `id` and content it is answered 200 with the same
-/// message.
+/// The answer comes once the message is stored. Repeating the request with the same `id` and content returns 200 with
+/// the same message.
 #[utoipa::path(post, path = "/v1/conversations/{conversation}/messages", tag = "messages",
     operation_id = "send_message", params(ConversationParam),
     responses(
         (status = 201, body = Message),
-        (status = 200, description = "It had been sent before", body = Message),
-        (status = 403, description = "Only the role `import` sends as somebody else, or with a time of its own"),
-        (status = 409, description = "The id stands for another message"),
+        (status = 200, description = "The message had been sent before", body = Message),
+        (status = 403, description = "Only the role `import` may set another `sender` or a `sent_at`"),
+        (status = 409, description = "The id is already in use for another message"),
     ))]
 pub(crate) async fn send(
     State(edge): State<Arc<Edge>>,
@@ -249,7 +249,7 @@ pub(crate) async fn post(
     let content = Content { text, image, video, attachment: None, reply_to, mentions, sent_at };
     let held = if attachment.is_some() { Kind::Attachment } else { Kind::of(&content) };
     if kind.is_some_and(|kind| kind != held) {
-        return Err(ApiError::invalid("/kind", "does not fit what the message holds"));
+        return Err(ApiError::invalid("/kind", "does not match the message's content"));
     }
     let draft = Draft { id, content, attachment: attachment.map(|attachment| attachment.id) };
     let posted = edge.posting.send(sender, conversation, draft).await?;
@@ -268,7 +268,7 @@ pub(crate) async fn get(
     Ok(Answer(message.into()))
 }
 
-/// Another text for a message.
+/// A message's new text.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MessageEdit {
@@ -281,7 +281,7 @@ pub(crate) struct MessageEdit {
     operation_id = "edit_message", params(MessageParams),
     responses(
         (status = 200, body = Message),
-        (status = 403, description = "It is somebody else's message"),
+        (status = 403, description = "The message is from another user"),
         (status = 409, description = "It was deleted"),
     ))]
 pub(crate) async fn edit(
@@ -293,12 +293,12 @@ pub(crate) async fn edit(
     Ok(Answer(message.into()))
 }
 
-/// Withdraws a message: one's own, or as the owner of the group anybody's. Its place stays.
+/// Deletes a message: one's own, or anybody's as the owner of the group. Its place stays.
 #[utoipa::path(delete, path = "/v1/conversations/{conversation}/messages/{message}", tag = "messages",
     operation_id = "delete_message", params(MessageParams),
     responses(
         (status = 204),
-        (status = 403, description = "It is somebody else's message"),
+        (status = 403, description = "The message is from another user"),
     ))]
 pub(crate) async fn delete(
     State(edge): State<Arc<Edge>>,

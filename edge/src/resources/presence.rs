@@ -33,24 +33,24 @@ pub(crate) struct Wanted {
     users: String,
 }
 
-/// Whether a user is there.
+/// Whether a user is online.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct UserPresence {
     user: UserId,
     status: Status,
-    /// Of a user who is offline, when it was last known to be there: to the second if this edge watched it, else to
-    /// the life of an access token; `null` when nothing is known.
+    /// When an offline user was last seen: to the second if this edge saw the user leave, otherwise to an access
+    /// token's lifetime; `null` if unknown.
     last_seen: Option<Timestamp>,
 }
 
-/// Presences.
+/// The presence of users.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Presences {
-    /// In order of the users' ids. Whoever shares no conversation with the caller is left out.
+    /// In order of user ids. Users who share no conversation with the caller are left out.
     items: Vec<UserPresence>,
 }
 
-/// Whether users are there with whom the caller shares a conversation.
+/// The presence of users with whom the caller shares a conversation.
 #[utoipa::path(get, path = "/v1/presence", tag = "users", operation_id = "get_presence", params(Wanted),
     responses((status = 200, body = Presences)))]
 pub(crate) async fn get(
@@ -59,7 +59,7 @@ pub(crate) async fn get(
     Query(Wanted { users }): Query<Wanted>,
 ) -> Result<Answer<Presences>, ApiError> {
     let ids: Result<Vec<UserId>, _> = users.split(',').map(|id| id.trim().parse()).collect();
-    let ids = ids.map_err(|_| ApiError::invalid("users", "must be the ids of users, separated by commas"))?;
+    let ids = ids.map_err(|_| ApiError::invalid("users", "must be user ids, separated by commas"))?;
     let users = edge.live.sharing.seen_by(caller.user, ids).await?;
     let seen = edge.live.hub.look_up(&caller, &users).await?;
     let telling: Vec<_> = users.into_iter().zip(seen).map(|(user, seen)| tell(&edge, user, seen)).collect();

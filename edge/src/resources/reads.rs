@@ -27,9 +27,9 @@ const AT_ONCE: usize = 8;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct List {
-    /// How many at most; 50 when missing.
+    /// The most items to return; default 50.
     limit: Option<Limit>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     cursor: Option<String>,
 }
 
@@ -38,12 +38,13 @@ pub(crate) struct List {
 #[schema(as = MemberRead)]
 pub(crate) struct Mark {
     user: UserId,
-    /// Up to and with this `seq`; 0 when nothing.
+    /// Up to and including this `seq`; 0 for nothing.
     #[schema(example = 39)]
     seq: u64,
 }
 
-/// How far each member has read, in order of their ids: a message is read by whoever has a `seq` that is not smaller.
+/// How far each member has read, in order of their ids. A message has been read by every member whose `seq` is not
+/// smaller.
 #[utoipa::path(get, path = "/v1/conversations/{conversation}/reads", tag = "conversations",
     operation_id = "list_reads", params(ConversationParam, List), responses((status = 200, body = Page<Mark>)))]
 pub(crate) async fn list(

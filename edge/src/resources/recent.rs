@@ -35,13 +35,13 @@ const MAX_READ: usize = 16;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Recent {
-    /// Only messages of this user.
+    /// Only messages from this user.
     sender: Option<UserId>,
-    /// Only messages that were stored at this time or later.
+    /// Only messages stored at this time or later.
     since: Option<Timestamp>,
-    /// How many at most; 50 when missing.
+    /// The most items to return; default 50.
     limit: Option<Limit>,
-    /// The `next` of the page before, asked for with the same conditions.
+    /// The `next` of the previous page, with the same parameters.
     cursor: Option<String>,
 }
 
@@ -141,7 +141,7 @@ impl Search<'_> {
                 return Ok(found);
             }
         }
-        Err(ApiError::invalid("cursor", "too far back to look for over all senders; name a `sender`"))
+        Err(ApiError::invalid("cursor", "is too far back for all senders at once; give a `sender`"))
     }
 
     /// The cursor behind a page.

@@ -21,21 +21,21 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Edge>> {
     OpenApiRouter::default().routes(routes!(list)).routes(routes!(revoke))
 }
 
-/// One log-in on one device.
+/// A log-in on a device.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = SessionEntry)]
 pub(crate) struct Session {
     id: SessionId,
-    /// What the client called itself (`User-Agent`).
+    /// The client's `User-Agent`.
     #[schema(example = "curl/8.5.0")]
     client: String,
-    /// When it began.
+    /// When it started.
     created_at: Timestamp,
-    /// When its refresh token was last exchanged.
+    /// When its refresh token was last used.
     refreshed_at: Timestamp,
-    /// When its refresh token ceases to be good.
+    /// When its refresh token expires.
     expires_at: Timestamp,
-    /// Whether it is the one of this request.
+    /// Whether this request belongs to it.
     current: bool,
 }
 
@@ -44,13 +44,13 @@ pub(crate) struct Session {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct List {
-    /// How many at most; 50 when missing.
+    /// The most items to return; default 50.
     limit: Option<Limit>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     cursor: Option<String>,
 }
 
-/// One's sessions that are open, newest first.
+/// The caller's open sessions, newest first.
 #[utoipa::path(get, path = "/v1/sessions", tag = "sessions", operation_id = "list_sessions", params(List),
     responses((status = 200, body = Page<Session>)))]
 pub(crate) async fn list(
@@ -74,7 +74,7 @@ pub(crate) async fn list(
     })))
 }
 
-/// Ends one of one's sessions. Its tokens are good no more, its connections are closed.
+/// Ends one of the caller's sessions. Its tokens become invalid, and its connections are closed.
 #[utoipa::path(delete, path = "/v1/sessions/{session}", tag = "sessions", operation_id = "revoke_session",
     params(SessionParam), responses((status = 204)))]
 pub(crate) async fn revoke(

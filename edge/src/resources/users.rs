@@ -30,15 +30,15 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Edge>> {
 /// A user.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct User {
-    /// The id, whose region is the user's home.
+    /// The id; its region is the user's home.
     pub(crate) id: UserId,
-    /// Unique without regard to case.
+    /// Unique, ignoring case.
     #[schema(example = "ada")]
     pub(crate) username: String,
     /// The name that others see.
     #[schema(example = "Ada Lovelace")]
     pub(crate) name: String,
-    /// `null` where it is not shown.
+    /// `null` if it is not shown.
     #[schema(example = "ada@example.org")]
     pub(crate) email: Option<String>,
     /// A link to a picture.
@@ -48,17 +48,17 @@ pub(crate) struct User {
     pub(crate) created_at: Timestamp,
     /// When it last changed.
     pub(crate) updated_at: Timestamp,
-    /// There, and `true`, when the user was deleted: its texts are gone.
+    /// Present and `true` if the user was deleted.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) deleted: bool,
-    /// What the user may do beyond chatting: shown to itself and to operators.
+    /// The user's roles: shown to the user and to operators.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<RoleName>>)]
     pub(crate) roles: Option<Vec<Role>>,
 }
 
 /// What a user may do beyond chatting: `operator` grants roles, `analyst` sees names and direct conversations in
-/// analytics, `import` sends messages with senders and times of its own.
+/// analytics, `import` sends messages with another sender or time.
 #[derive(ToSchema)]
 #[schema(as = Role, rename_all = "snake_case")]
 #[expect(dead_code, reason = "it only describes `directory::Role`")]
@@ -68,11 +68,11 @@ pub(crate) enum RoleName {
     Import,
 }
 
-/// A user in few words.
+/// A user in brief.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UserBrief {
     pub(crate) id: UserId,
-    /// Unique without regard to case.
+    /// Unique, ignoring case.
     #[schema(example = "ada")]
     pub(crate) username: String,
     /// The name that others see.
@@ -123,11 +123,11 @@ impl From<directory::User> for UserBrief {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Search {
-    /// What their user name or their name begins with, without regard to case. All users, when missing.
+    /// The beginning of the user name or of the name, ignoring case; all users when missing.
     query: Option<String>,
-    /// How many at most; 50 when missing.
+    /// The most items to return; default 50.
     limit: Option<Limit>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     cursor: Option<String>,
 }
 
@@ -141,7 +141,7 @@ pub(crate) async fn search(
 ) -> Result<Answer<Page<User>>, ApiError> {
     let query = search.query.unwrap_or_default();
     if query.chars().count() > edge.config.limits.name_characters {
-        return Err(ApiError::invalid("query", "longer than any name"));
+        return Err(ApiError::invalid("query", "is longer than any name"));
     }
     let after: Option<String> = search.cursor.as_deref().map(cursor::decode).transpose()?;
     let limit = search.limit.unwrap_or_default().items();
@@ -150,7 +150,7 @@ pub(crate) async fn search(
     Ok(Answer(page.map(|user| User::seen_by(&caller, user, &edge))))
 }
 
-/// A user by its id. A deleted user reads as a tombstone.
+/// A user by id. A deleted user appears as "Deleted user".
 #[utoipa::path(get, path = "/v1/users/{user}", tag = "users", operation_id = "get_user",
     params(UserParam), responses((status = 200, body = User)))]
 pub(crate) async fn get(
@@ -161,7 +161,7 @@ pub(crate) async fn get(
     Ok(Answer(User::seen_by(&caller, user, &edge)))
 }
 
-/// Oneself, with one's roles.
+/// The caller, with roles.
 #[utoipa::path(get, path = "/v1/users/me", tag = "users", operation_id = "get_me",
     responses((status = 200, body = User)))]
 pub(crate) async fn get_me(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer<User>, ApiError> {
@@ -169,7 +169,7 @@ pub(crate) async fn get_me(State(edge): State<Arc<Edge>>, caller: Caller) -> Res
     Ok(Answer(User::seen_by(&caller, user, &edge)))
 }
 
-/// What to change of oneself. Fields that are missing stay.
+/// What to change about oneself. Missing fields stay as they are.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UserChange {
@@ -182,14 +182,14 @@ pub(crate) struct UserChange {
     /// An email address.
     #[schema(example = "ada@example.org")]
     pub(crate) email: Option<String>,
-    /// A link to a picture; `null` takes it away.
+    /// A link to a picture; `null` removes it.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, example = "https://example.org/ada.png")]
     pub(crate) picture: Option<Option<String>>,
-    /// A new password of 8 to 128 characters. All other sessions end.
+    /// A new password of 8 to 128 characters; all other sessions end.
     #[schema(format = Password)]
     pub(crate) password: Option<String>,
-    /// The password so far, needed for a new one.
+    /// The current password, needed to change it.
     #[schema(format = Password)]
     pub(crate) current_password: Option<String>,
 }
@@ -199,12 +199,12 @@ pub(crate) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
     Option::deserialize(deserializer).map(Some)
 }
 
-/// Changes what one says of oneself, or one's password.
+/// Changes the caller's profile or password.
 #[utoipa::path(patch, path = "/v1/users/me", tag = "users", operation_id = "update_me",
     responses(
         (status = 200, body = User),
         (status = 403, description = "The current password is wrong"),
-        (status = 409, description = "The user name or the email address is taken"),
+        (status = 409, description = "The user name or the email address is already in use"),
     ))]
 pub(crate) async fn update_me(
     State(edge): State<Arc<Edge>>,
@@ -215,12 +215,12 @@ pub(crate) async fn update_me(
     Ok(Answer(change_user(&edge, (&caller, address), caller.user, change).await?))
 }
 
-/// Changes what a user says of itself: one's own, or as an operator anybody's, but for the password.
+/// Changes a user's profile: the caller's, or for operators any user's, except the password.
 #[utoipa::path(patch, path = "/v1/users/{user}", tag = "users", operation_id = "update_user", params(UserParam),
     responses(
         (status = 200, body = User),
-        (status = 403, description = "It is somebody else, or the current password is wrong"),
-        (status = 409, description = "The user name or the email address is taken"),
+        (status = 403, description = "This is another user, or the current password is wrong"),
+        (status = 409, description = "The user name or the email address is already in use"),
     ))]
 pub(crate) async fn update(
     State(edge): State<Arc<Edge>>,
@@ -237,7 +237,7 @@ async fn require_self_or_operator(edge: &Edge, caller: &Caller, user: UserId) ->
     if caller.user == user || find(edge, caller.user).await?.roles.contains(&Role::Operator) {
         return Ok(());
     }
-    Err(ApiError::forbidden("only the user itself or an operator may do this"))
+    Err(ApiError::forbidden("only the user concerned or an operator may do this"))
 }
 
 /// Changes a user: oneself, or as an operator anybody, but for the password.
@@ -250,12 +250,14 @@ pub(crate) async fn change_user(
     require_self_or_operator(edge, caller, user).await?;
     check(&change, edge.config.limits.name_characters)?;
     let (password_hash, verified) = match (change.password, change.current_password) {
-        (Some(_), _) if caller.user != user => return Err(ApiError::forbidden("a password is its user's own")),
+        (Some(_), _) if caller.user != user => {
+            return Err(ApiError::forbidden("only the user concerned may change the password"));
+        }
         (Some(password), Some(current)) => {
             let (hash, verified) = replace_password(edge, (caller, address), password, current).await?;
             (Some(hash), Some(verified))
         }
-        (Some(_), None) => return Err(ApiError::invalid("/current_password", "needed for a new password")),
+        (Some(_), None) => return Err(ApiError::invalid("/current_password", "is needed to change the password")),
         (None, _) => (None, None),
     };
     let command = Command::UpdateUser {
@@ -307,7 +309,7 @@ async fn replace_password(
     Ok((edge.passwords.hash(password).await?, verified))
 }
 
-/// Deletes oneself: all sessions end, all groups are left, the texts are erased.
+/// Deletes the caller: all sessions end, all groups are left, the texts are erased.
 ///
 /// The messages stay.
 #[utoipa::path(delete, path = "/v1/users/me", tag = "users", operation_id = "delete_me", responses((status = 204)))]
@@ -315,14 +317,14 @@ pub(crate) async fn delete_me(State(edge): State<Arc<Edge>>, caller: Caller) -> 
     delete_user(&edge, &caller, caller.user).await
 }
 
-/// Deletes a user: oneself, or as an operator anybody.
+/// Deletes a user: the caller, or any user for operators.
 ///
-/// All its sessions end, it leaves its groups, its texts are erased. Its messages stay and show a tombstone name. Its
-/// user name is never given again, so that nobody can pass for it.
+/// All sessions end, all groups are left, the texts are erased. The messages stay, under the name "Deleted user". The
+/// user name is never given to anybody else, so that nobody can impersonate the user.
 #[utoipa::path(delete, path = "/v1/users/{user}", tag = "users", operation_id = "delete_user", params(UserParam),
     responses(
         (status = 204),
-        (status = 403, description = "It is somebody else"),
+        (status = 403, description = "This is another user"),
     ))]
 pub(crate) async fn delete(
     State(edge): State<Arc<Edge>>,
@@ -331,7 +333,7 @@ pub(crate) async fn delete(
     delete_user(&edge, &caller, user).await
 }
 
-/// Deletes a user: oneself, or as an operator anybody.
+/// Deletes a user: the caller, or any user for operators.
 pub(crate) async fn delete_user(edge: &Edge, caller: &Caller, user: UserId) -> Result<StatusCode, ApiError> {
     require_self_or_operator(edge, caller, user).await?;
     edge.commands.execute(&Command::DeleteUser { user, at: Timestamp::now() }).await?;
@@ -341,23 +343,23 @@ pub(crate) async fn delete_user(edge: &Edge, caller: &Caller, user: UserId) -> R
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The roles that a user is to have.
+/// The user's new roles.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Roles {
-    /// Exactly these.
+    /// All of them: roles not listed are removed.
     #[schema(value_type = Vec<RoleName>)]
     roles: Vec<Role>,
 }
 
 /// Gives a user exactly these roles.
 ///
-/// Only operators may. A token tells the roles of the time when it was issued, so a change reaches the user with
-/// its next token.
+/// For operators only. A token carries the roles its user had when it was issued, so a change takes effect with the
+/// user's next token.
 #[utoipa::path(put, path = "/v1/users/{user}/roles", tag = "users", operation_id = "set_roles", params(UserParam),
     responses(
         (status = 200, body = User),
-        (status = 403, description = "The caller is no operator"),
+        (status = 403, description = "The caller is not an operator"),
     ))]
 pub(crate) async fn set_roles(
     State(edge): State<Arc<Edge>>,
@@ -383,7 +385,7 @@ pub(crate) async fn named(edge: &Edge, pointer: &str, text: &str) -> Result<User
     if let Ok(user) = text.parse() {
         return Ok(user);
     }
-    let nobody = || ApiError::invalid(pointer, "names a user that there is not");
+    let nobody = || ApiError::invalid(pointer, "there is no such user");
     // What is no user name is not looked for: it might be an email address, which may be hidden.
     validate::username(text).map_err(|_| nobody())?;
     let found = edge.directory.credentials(text).await?;

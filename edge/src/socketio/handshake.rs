@@ -55,9 +55,8 @@ pub(super) async fn admit(edge: Option<Arc<Edge>>, socket: &SocketRef, auth: Opt
 }
 
 async fn prepare(edge: &Edge, auth: Option<Auth>) -> Result<Admitted, ApiError> {
-    let auth = auth.ok_or_else(|| {
-        ApiError::unauthenticated("`auth` must be {token}, with `positions` or `position` of a client that comes back")
-    })?;
+    let auth = auth
+        .ok_or_else(|| ApiError::unauthenticated("`auth` must be {token}, plus `positions` or `position` to resume"))?;
     let caller = edge.tokens.verify(&auth.token)?;
     edge.limits.check_user(caller.user)?;
     let from = match (auth.positions, auth.position) {

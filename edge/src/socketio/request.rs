@@ -55,7 +55,7 @@ struct Fields {
     mentions: Vec<UserId>,
 }
 
-/// A file that was uploaded.
+/// An uploaded file.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -93,13 +93,13 @@ impl Fields {
             Self { group: Some(group), to: None, conversation: None, attachment: None, .. } => {
                 Ok(Action::Send(group.into(), self.draft()))
             }
-            _ => Err(ApiError::malformed("`group_message` takes a `group` and what is said")),
+            _ => Err(ApiError::malformed("`group_message` takes a `group` and a message")),
         }
     }
 
     fn file(self, user: UserId) -> Result<Action, ApiError> {
         if self.attachment.is_none() {
-            return Err(ApiError::malformed("`attachment` is missing: {id} of a file that was uploaded"));
+            return Err(ApiError::malformed("`attachment` is missing: the {id} of an uploaded file"));
         }
         self.send(user)
     }
@@ -109,7 +109,7 @@ impl Fields {
             (Some(peer), None, None) => ConversationId::direct(user, peer),
             (None, Some(conversation), None) => conversation,
             (None, None, Some(group)) => group.into(),
-            _ => return Err(ApiError::malformed("one of `to`, `conversation` and `group` says where it goes")),
+            _ => return Err(ApiError::malformed("give exactly one of `to`, `conversation` and `group`")),
         };
         Ok(Action::Send(conversation, self.draft()))
     }

@@ -72,7 +72,7 @@ pub(super) fn begin(edge: &Arc<Edge>, socket: &SocketRef) {
         // Here and not in a task of its own, so that requests keep their order.
         let action = rates.check_user(user).and_then(|()| Action::parse(user, &name, data.unwrap_or_default()));
         if let Err(mpsc::error::TrySendError::Full(request)) = sender.try_send(Box::new(Request { reply, action })) {
-            request.reply.refuse(&ApiError::busy("too many requests wait for their turn"));
+            request.reply.refuse(&ApiError::busy("too many requests are waiting"));
         }
         std::future::ready(())
     });

@@ -120,7 +120,7 @@ impl Reply {
     }
 }
 
-/// A user who is signed in.
+/// A logged-in user.
 #[derive(Clone, Debug)]
 pub(crate) struct Person {
     pub(crate) id: String,

@@ -83,6 +83,7 @@ async fn every_route_but_the_public_ones_wants_a_token() {
         public,
         [
             "/.well-known/jwks.json",
+            "/asyncapi.json",
             "/auth/login",
             "/auth/register",
             "/docs",

@@ -11,7 +11,7 @@ use crate::posting::Draft;
 use crate::resources::messages::AttachmentRef;
 
 /// The longest `ref`, in bytes.
-const REF_BYTES: usize = 64;
+pub(crate) const REF_BYTES: usize = 64;
 
 /// A frame that was understood.
 #[derive(Debug)]
@@ -63,10 +63,10 @@ impl From {
         match (positions, position) {
             (Some(positions), None) if !positions.is_empty() => Ok(Self::Positions(positions)),
             (None, Some(position)) => {
-                let place = position.parse().map_err(|_| "`position` is not one of ours")?;
+                let place = position.parse().map_err(|_| "`position` is not one that the server gave")?;
                 Ok(Self::Place(place))
             }
-            _ => Err("a resume takes either `positions`, of one conversation at least, or `position`".into()),
+            _ => Err("a resume takes either `positions` of at least one conversation, or `position`".into()),
         }
     }
 }
@@ -115,7 +115,7 @@ impl Request {
         };
         let reference = fields.reference.take();
         if reference.as_ref().is_some_and(|reference| reference.len() > REF_BYTES) {
-            let detail = format!("`ref` may have {REF_BYTES} bytes");
+            let detail = format!("`ref` may have at most {REF_BYTES} bytes");
             return Err(Malformed::new(None, "malformed", detail));
         }
         match fields.action() {
@@ -154,10 +154,10 @@ impl Fields<'_> {
             }
             "watch" => Action::Watch(need(self.users.take(), "users")?),
             "ping" => Action::Ping,
-            other => return Err(("unknown_type", format!("`{}` is no type of frame", shorten(other)))),
+            other => return Err(("unknown_type", format!("`{}` is not a frame type", shorten(other)))),
         };
         match self.left_over() {
-            Some(field) => Err(("malformed", format!("`{}` takes no `{field}`", self.name))),
+            Some(field) => Err(("malformed", format!("`{}` does not take `{field}`", self.name))),
             None => Ok(action),
         }
     }
@@ -175,9 +175,7 @@ impl Fields<'_> {
         let attachment = self.attachment.take().map(|attachment| attachment.id);
         let held = if attachment.is_some() { "attachment" } else { content.kind() };
         match self.kind.take() {
-            Some(kind) if kind != held => {
-                Err(("malformed", format!("`kind` must be `{held}` for what the message holds")))
-            }
+            Some(kind) if kind != held => Err(("malformed", format!("`kind` must be `{held}` for this content"))),
             _ => Ok(Draft { id: self.id.take(), content, attachment }),
         }
     }

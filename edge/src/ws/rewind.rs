@@ -27,7 +27,7 @@ const PAGE: usize = 64;
 /// What an event takes beside its payload, about, in bytes.
 const AROUND: usize = 256;
 /// Events of one conversation that are replayed; a client that missed more reads pages.
-const MAX_EVENTS: usize = 10_000;
+pub(crate) const MAX_EVENTS: usize = 10_000;
 
 /// How often, and how long apart, it is looked whether the event of a removal has come.
 const FAREWELL: (usize, Duration) = (40, Duration::from_millis(25));

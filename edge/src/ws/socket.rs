@@ -230,7 +230,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 self.send(reply::malformed(&malformed));
                 self.malformed = self.malformed.saturating_add(1);
                 if self.malformed > MAX_MALFORMED {
-                    self.close(1008, "too many frames that cannot be understood");
+                    self.close(1008, "too many frames that cannot be parsed");
                 }
                 return;
             }
@@ -338,7 +338,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     fn break_off(&self, fault: Fault) {
         match fault {
-            Fault::Protocol => self.close(1002, "this is not the WebSocket protocol"),
+            Fault::Protocol => self.close(1002, "this violates the WebSocket protocol"),
             Fault::NotUtf8 => self.close(1007, "the text is not UTF-8"),
             Fault::TooBig => self.close(1009, "the message is too large"),
         }

@@ -19,7 +19,7 @@ const LEFT_OUT: [&str; 7] =
     ["logout", "revoke_session", "delete_me", "delete_user", "alias_delete_user", "delete_conversation", "connect"];
 
 /// The program, installed once into a folder of its own below the build's.
-async fn schemathesis() -> PathBuf {
+pub(super) async fn schemathesis() -> PathBuf {
     static INSTALLED: OnceCell<PathBuf> = OnceCell::const_new();
     INSTALLED.get_or_init(install).await.clone()
 }

@@ -38,7 +38,7 @@ pub(super) struct World {
     _data: TempDir,
 }
 
-/// A user who is signed in.
+/// A logged-in user.
 #[derive(Clone, Debug)]
 pub(super) struct Person {
     pub(super) id: UserId,

@@ -33,7 +33,7 @@ impl Allowance {
     fn take(&self, bytes: usize) -> Result<(), ApiError> {
         let take = |left: u64| left.checked_sub(bytes as u64);
         let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
-        taken.map(drop).map_err(|_| ApiError::malformed("the form holds too much beside its file"))
+        taken.map(drop).map_err(|_| ApiError::malformed("the form contains too much besides the file"))
     }
 }
 
@@ -62,7 +62,7 @@ pub(super) async fn file(
         Ok::<_, Carried>(piece)
     });
     let mut form = Multipart::new(body, boundary);
-    let file = next_file(&mut form).await?.ok_or_else(|| ApiError::invalid("/file", "the form holds no file"))?;
+    let file = next_file(&mut form).await?.ok_or_else(|| ApiError::invalid("/file", "the form contains no file"))?;
     allowance.set(u64::MAX);
     let label = Label {
         name: file.file_name().map(str::to_owned),
@@ -81,7 +81,7 @@ async fn next_piece(mut reading: Reading) -> Result<Option<(Bytes, Reading)>, Ap
     reading.file = None;
     reading.allowance.set(MAX_HEAD_BYTES);
     match next_file(&mut reading.form).await? {
-        Some(_) => Err(ApiError::invalid("/file", "a form may hold one file")),
+        Some(_) => Err(ApiError::invalid("/file", "a form may contain one file only")),
         None => Ok(None),
     }
 }
@@ -94,7 +94,7 @@ async fn next_file(form: &mut Multipart<'static>) -> Result<Option<Field<'static
             file => return Ok(file),
         }
     }
-    Err(ApiError::malformed("the form holds too many fields"))
+    Err(ApiError::malformed("the form has too many fields"))
 }
 
 fn fault(error: multer::Error) -> ApiError {
@@ -102,7 +102,7 @@ fn fault(error: multer::Error) -> ApiError {
         multer::Error::StreamReadFailed(error) => {
             error.downcast::<Carried>().map_or_else(|_| broken(), |error| error.0)
         }
-        _ => ApiError::malformed("the form cannot be read"),
+        _ => ApiError::malformed("the form cannot be parsed"),
     }
 }
 

@@ -31,33 +31,33 @@ pub(crate) struct Conversation {
     /// A group's id, or the two users' ids in ascending order joined by `~`.
     pub(crate) id: ConversationId,
     pub(crate) kind: Kind,
-    /// What a group is called; of a direct conversation, the other user's name.
+    /// The group's name; of a direct conversation, the other user's name.
     #[schema(example = "Analytical engines")]
     pub(crate) name: String,
-    /// Of a direct conversation, the other user; oneself in notes to oneself.
+    /// The other user of a direct conversation; the caller in notes to oneself.
     pub(crate) peer: Option<UserBrief>,
-    /// Of a group, who may change it.
+    /// The owner of a group, who may change it.
     pub(crate) owner: Option<UserId>,
-    /// What the caller is in it.
+    /// The caller's role in it.
     #[schema(value_type = MemberRoleName)]
     pub(crate) role: MemberRole,
     #[schema(example = 2)]
     pub(crate) members_count: u64,
-    /// Of a group, when it was created.
+    /// When a group was created.
     pub(crate) created_at: Option<Timestamp>,
-    /// Of a group, when its name, owner or members last changed.
+    /// When a group's name, owner or members last changed.
     pub(crate) updated_at: Option<Timestamp>,
-    /// The place of the last event, 0 when nothing has happened yet; `null` when that is not known now.
+    /// The place of the last event; 0 if there is none, `null` if it is not known now.
     pub(crate) position: Option<Position>,
-    /// `null` when there is none; while `unread` is `null`, also when it is not known.
+    /// `null` if there is none; while `unread` is `null`, also if it is not known.
     pub(crate) last_message: Option<Message>,
-    /// Messages of others that the caller has not read, exact up to 100; `null` when that is not known now.
+    /// Messages from others that the caller has not read; exact up to 100, `null` if it is not known now.
     #[schema(minimum = 0, maximum = 100, example = 3)]
     pub(crate) unread: Option<usize>,
-    /// How many of the unread messages call the caller by name; `null` when that is not known now.
+    /// How many of the unread messages mention the caller; `null` if it is not known now.
     #[schema(minimum = 0, maximum = 100, example = 1)]
     pub(crate) mentions: Option<usize>,
-    /// How far the caller has read; `null` when that is not known now.
+    /// How far the caller has read; `null` if it is not known now.
     pub(crate) read: Option<Read>,
 }
 
@@ -72,7 +72,7 @@ impl Conversation {
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[schema(as = ReadPosition)]
 pub(crate) struct Read {
-    /// Up to and with this `seq`.
+    /// Up to and including this `seq`.
     #[schema(example = 39)]
     pub(crate) seq: u64,
 }

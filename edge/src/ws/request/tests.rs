@@ -1,4 +1,7 @@
+use std::collections::BTreeSet;
+
 use proptest::prelude::{any, proptest};
+use serde_json::{Map, Value};
 use types::Epoch;
 
 use super::*;
@@ -99,5 +102,60 @@ proptest! {
     #[test]
     fn no_text_makes_it_panic(text in any::<String>()) {
         drop(Request::parse(&text));
+    }
+}
+
+/// What `asyncapi.json` says of a frame that clients send.
+struct Described {
+    name: String,
+    schema: Value,
+    examples: Vec<Map<String, Value>>,
+}
+
+fn described() -> Vec<Described> {
+    let live: Value = serde_json::from_str(include_str!("../../asyncapi.json")).unwrap();
+    let at = |reference: &Value| live.pointer(reference["$ref"].as_str().unwrap().trim_start_matches('#')).unwrap();
+    let operations = live["operations"].as_object().unwrap().values();
+    let received = operations.filter(|operation| operation["action"] == "receive");
+    let messages = received.map(|operation| at(at(&operation["messages"][0])));
+    let described = messages.map(|message| {
+        let examples = message["examples"].as_array().unwrap().iter();
+        Described {
+            name: message["name"].as_str().unwrap().to_owned(),
+            schema: at(&message["payload"]).clone(),
+            examples: examples.map(|example| example["payload"].as_object().unwrap().clone()).collect(),
+        }
+    });
+    described.collect()
+}
+
+fn read(frame: &Map<String, Value>) -> Result<Request, Malformed> {
+    Request::parse(&Value::Object(frame.clone()).to_string())
+}
+
+#[test]
+fn frames_are_read_as_they_are_described() {
+    let described = described();
+    let names: BTreeSet<&str> = described.iter().map(|one| one.name.as_str()).collect();
+    let wanted = ["delete", "delivered", "edit", "ping", "read", "resume", "send", "typing", "watch"];
+    assert_eq!(names, BTreeSet::from(wanted));
+    // A good value for each field that any frame has.
+    let values: Map<String, Value> =
+        described.iter().flat_map(|one| &one.examples).flat_map(|example| example.clone()).collect();
+    for Described { name, schema, examples } in &described {
+        for example in examples {
+            read(example).unwrap_or_else(|malformed| panic!("{name}: {malformed:?}"));
+            for field in schema["required"].as_array().unwrap() {
+                let mut without = example.clone();
+                without.remove(field.as_str().unwrap());
+                assert!(read(&without).is_err(), "{name} without {field}");
+            }
+            for (field, value) in &values {
+                let mut with = example.clone();
+                with.insert(field.clone(), value.clone());
+                let is_described = schema["properties"].get(field).is_some();
+                assert!(is_described || read(&with).is_err(), "{name} with {field}");
+            }
+        }
     }
 }
