@@ -1,4 +1,4 @@
-// How the server is, and where to read on.
+// The server's health, and links to its documentation.
 
 import { requestOpen } from "/web/api.js";
 import { el } from "/web/dom.js";
@@ -13,6 +13,7 @@ const CHECKS = [
 const LINKS = [
   ["/docs", "API reference"],
   ["/openapi.json", "OpenAPI description"],
+  ["/asyncapi.json", "AsyncAPI description of the WebSocket"],
   ["/metrics", "Metrics"],
   ["/.well-known/jwks.json", "Signing keys"],
 ];
@@ -34,7 +35,7 @@ export class AboutView {
         { class: "page-body" },
         el("p", {
           class: "lead",
-          text: "Rookery keeps every message durable before it is seen, in one order for everybody, and once.",
+          text: "Rookery stores every message before anyone sees it, exactly once and in one order for everybody.",
         }),
         el(
           "section",
@@ -45,7 +46,7 @@ export class AboutView {
         el(
           "section",
           { class: "card" },
-          el("h2", { text: "Read on" }),
+          el("h2", { text: "Documentation" }),
           el(
             "ul",
             { class: "links" },

@@ -18,9 +18,19 @@ const app = document.getElementById("app");
 let running = null;
 
 function route() {
-  const [, kind, id, part] = location.hash.split("/");
-  if (kind === "c" && id) return { view: "chat", id: decodeURIComponent(id), withDetails: part === "details" };
+  const [, kind, encoded, part] = location.hash.split("/");
+  const id = kind === "c" && encoded ? decoded(encoded) : null;
+  if (id) return { view: "chat", id, withDetails: part === "details" };
   return { view: kind === "top" || kind === "about" ? kind : "list", id: null };
+}
+
+/** What a part of the address says; `null` when it is not an encoded text. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return null;
+  }
 }
 
 function go(hash) {
@@ -41,7 +51,7 @@ class Session {
       "div",
       { class: "empty" },
       mark(),
-      el("h1", { text: "Choose a conversation, or begin a new one." }),
+      el("h1", { text: "Choose a conversation, or start a new one." }),
     );
     this.stage = el("main", { class: "stage" }, this.empty);
     this.banner = el("div", { class: "connection", role: "status", hidden: true });
@@ -67,7 +77,10 @@ class Session {
 
   #frame(frame) {
     if (frame.type === "hello") {
-      this.socket.post({ type: "resume", positions: this.store.positions() });
+      const positions = this.store.positions();
+      const isNew = Object.keys(positions).length === 0;
+      // Either lets live events come; a resume must name a position.
+      this.socket.post(isNew ? { type: "ping" } : { type: "resume", positions });
       this.store.loadConversations();
     } else if (frame.type === "resumed") {
       if (!frame.complete) this.store.reread(frame.incomplete || [{}]);
@@ -109,12 +122,16 @@ class Session {
       this.banner.hidden = true;
       return;
     }
-    this.announcing ??= setTimeout(() => {
-      this.banner.textContent = navigator.onLine
-        ? "Connection lost. Reconnecting…"
-        : "You are offline. What you write is sent when you are back.";
-      this.banner.hidden = false;
-    }, QUIET_MS);
+    if (!this.banner.hidden) this.#announce();
+    else this.announcing ??= setTimeout(() => this.#announce(), QUIET_MS);
+  }
+
+  #announce() {
+    if (!navigator.onLine) this.banner.textContent = "You are offline. Your messages will be sent when you are back online.";
+    else if (this.socket.isCrowded)
+      this.banner.textContent = "You have too many windows open. Close one, and this one will connect.";
+    else this.banner.textContent = "Connection lost. Reconnecting…";
+    this.banner.hidden = false;
   }
 
   close() {

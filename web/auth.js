@@ -14,7 +14,7 @@ const FIELDS = {
   },
   name: {
     label: "Your name",
-    hint: "What others see. You may leave it empty.",
+    hint: "What others see. Optional.",
     autocomplete: "name",
     isOptional: true,
   },
@@ -24,7 +24,7 @@ const FIELDS = {
     label: "Password",
     type: "password",
     autocomplete: "new-password",
-    hint: "A long one; a few words are fine",
+    hint: "At least 8 characters; a few words make a good one",
   },
 };
 
@@ -176,7 +176,7 @@ function showProblem(failure, kind, inputs, problem) {
     return;
   }
   const isWrong = kind === "login" && isProblem && failure.status === 401;
-  problem.textContent = isWrong ? "That user name and password do not belong together." : sentence(failure.message);
+  problem.textContent = isWrong ? "Wrong user name or password." : sentence(failure.message);
   problem.hidden = false;
   if (isWrong) inputs.get("password").input.select();
 }

@@ -211,7 +211,7 @@ export class ChatView {
       this.list.replaceChildren();
       this.list.hidden = true;
       this.start.replaceChildren(
-        el("p", { text: id ? "This conversation is not there, or you are no member of it." : "" }),
+        el("p", { text: id ? "This conversation does not exist, or you are not a member." : "" }),
       );
       return;
     }
@@ -264,7 +264,7 @@ export class ChatView {
       content = el("div", { class: "start-problem" }, el("p", { text: thread.problem.message }), again);
     } else if (thread.isLoading || !thread.isLoaded) content = el("p", { class: "loading", text: "Loading…" });
     else if (thread.hasOlder) content = el("p", { class: "loading", text: " " });
-    else content = el("p", { text: count === 0 ? "Nothing here yet. Say hello!" : "This is where it begins." });
+    else content = el("p", { text: count === 0 ? "Nothing here yet. Say hello!" : "This is the beginning of the conversation." });
     this.start.replaceChildren(content);
   }
 
@@ -354,7 +354,7 @@ export class ChatView {
   }
 
   async #remove(message) {
-    if (!(await confirm("Delete message?", "It will be gone for everybody.", "Delete"))) return;
+    if (!(await confirm("Delete message?", "It will be deleted for everybody.", "Delete"))) return;
     try {
       await request("DELETE", pathOf(message.conversation, "messages", message.id));
     } catch (problem) {

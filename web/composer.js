@@ -173,7 +173,7 @@ export class Composer {
 
   #sendNew(text) {
     if (this.tray.isBusy) {
-      this.#tell("A file is still on its way.");
+      this.#tell("A file is still uploading.");
       return;
     }
     if (this.tray.hasFailed) {

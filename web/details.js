@@ -162,7 +162,7 @@ export class DetailsView {
   }
 
   async #remove(conversation, user, name) {
-    if (!(await confirm(`Remove ${name}?`, "They will see nothing more of this group.", "Remove"))) return;
+    if (!(await confirm(`Remove ${name}?`, "They will no longer see this group.", "Remove"))) return;
     await this.#attempt(async () => {
       await request("DELETE", pathOf(conversation.id, "members", user.id));
       this.store.fetchConversation(conversation.id);
@@ -171,7 +171,7 @@ export class DetailsView {
   }
 
   async #leave(conversation) {
-    if (!(await confirm("Leave group?", `You will see nothing more of “${this.store.nameOf(conversation)}”.`, "Leave")))
+    if (!(await confirm("Leave group?", `You will no longer see “${this.store.nameOf(conversation)}”.`, "Leave")))
       return;
     await this.#attempt(async () => {
       await request("DELETE", pathOf(conversation.id, "members", "me"));
@@ -180,7 +180,7 @@ export class DetailsView {
   }
 
   async #deleteGroup(conversation) {
-    if (!(await confirm("Delete group?", "It will be gone for all its members.", "Delete"))) return;
+    if (!(await confirm("Delete group?", "It will be deleted for all members.", "Delete"))) return;
     await this.#attempt(async () => {
       await request("DELETE", pathOf(conversation.id));
       this.store.leave(conversation.id);

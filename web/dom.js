@@ -144,8 +144,8 @@ export function confirm(title, text, action) {
       el(
         "div",
         { class: "dialog-actions" },
-        el("button", { type: "button", class: "button", text: "Cancel", onclick: () => node.close() }),
-        el("button", { type: "button", class: "button button-danger", text: action, autofocus: true, onclick: yes }),
+        el("button", { type: "button", class: "button", text: "Cancel", autofocus: true, onclick: () => node.close() }),
+        el("button", { type: "button", class: "button button-danger", text: action, onclick: yes }),
       ),
     );
     node.classList.add("dialog-small");

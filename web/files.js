@@ -130,6 +130,6 @@ async function save(attachment) {
     el("a", { href: address, download: attachment.name }).click();
     setTimeout(() => URL.revokeObjectURL(address), 60_000);
   } catch (problem) {
-    toast(problem instanceof Problem ? problem.message : "The file cannot be had right now.");
+    toast(problem instanceof Problem ? problem.message : "The file is not available right now.");
   }
 }

@@ -106,7 +106,7 @@ export class ListView {
     if (!isLoaded) note = el("p", { class: "list-hint", text: "Loading…" });
     else if (problem && all === 0) note = this.#retryNote(problem);
     else if (all === 0) note = this.emptyNote;
-    else if (matching === 0) note = el("p", { class: "list-hint", text: "No conversation of that name." });
+    else if (matching === 0) note = el("p", { class: "list-hint", text: "No conversation with that name." });
     else if (matching > this.#limit)
       note = el("button", { type: "button", class: "link", text: "Show more", onclick: () => this.#more() });
     this.note.replaceChildren(...(note ? [note] : []));
@@ -140,7 +140,12 @@ export class ListView {
     const { unread } = conversation;
     const badge =
       unread > 0 &&
-      el("span", { class: "badge", "aria-label": `${unread} unread`, text: unread > 99 ? "99+" : number(unread) });
+      el(
+        "span",
+        { class: "badge" },
+        unread > 99 ? "99+" : number(unread),
+        el("span", { class: "visually-hidden", text: " unread" }),
+      );
     row.link.classList.toggle("is-unread", unread > 0);
     redraw(row.link, [name, preview, time, unread, typing.length > 0, picture], () => [
       avatar(peer || conversation.id, name, { picture, group: !peer }),
@@ -194,7 +199,7 @@ function emptyNote(newDirect, newGroup) {
     "div",
     { class: "list-empty" },
     el("p", { class: "list-empty-title", text: "No conversations yet" }),
-    el("p", { text: "Write to somebody, or gather a few in a group." }),
+    el("p", { text: "Start a chat, or create a group." }),
     el("button", { type: "button", class: "button button-primary", text: "New chat", onclick: newDirect }),
     el("button", { type: "button", class: "button", text: "New group", onclick: newGroup }),
   );

@@ -7,6 +7,9 @@ const LONGEST_WAIT_MS = 30_000;
 const ANSWER_TIMEOUT_MS = 10_000;
 const HELLO_TIMEOUT_MS = 15_000;
 const TOKEN_REFUSED = 4401;
+const TOO_MANY = 4429;
+/** How soon, at the earliest, a window tries again that is one too many. */
+const CROWDED_WAIT_MS = 10_000;
 
 /**
  * Emits `state` when `state` changes (`connecting`, `live`, `waiting`, `closed`) and `frame` with every frame
@@ -14,6 +17,8 @@ const TOKEN_REFUSED = 4401;
  */
 export class Socket extends EventTarget {
   state = "closed";
+  /** Whether the last connection was refused because the user has too many. */
+  isCrowded = false;
   #socket = null;
   #failures = 0;
   #requests = new Map();
@@ -50,7 +55,7 @@ export class Socket extends EventTarget {
     this.#socket = socket;
     this.#timer = setTimeout(() => socket.close(), HELLO_TIMEOUT_MS);
     socket.addEventListener("message", ({ data }) => this.#receive(socket, data));
-    socket.addEventListener("close", ({ code }) => this.#lost(socket, code));
+    socket.addEventListener("close", ({ code, reason }) => this.#lost(socket, code, reason));
   }
 
   /** Disconnects for good. */
@@ -111,6 +116,7 @@ export class Socket extends EventTarget {
   #greeted(hello) {
     clearTimeout(this.#timer);
     this.#failures = 0;
+    this.isCrowded = false;
     this.#heartbeat_ms = Math.max(5, hello.heartbeat_seconds || 30) * 1000;
     clearInterval(this.#pulse);
     this.#pulse = setInterval(() => this.#beat(), this.#heartbeat_ms);
@@ -123,18 +129,19 @@ export class Socket extends EventTarget {
     if (silent_ms > 2.5 * this.#heartbeat_ms) {
       const socket = this.#socket;
       socket.close();
-      this.#lost(socket, 1006);
+      this.#lost(socket, 1006, "");
       return;
     }
     this.post({ type: "ping" });
   }
 
-  #lost(socket, code) {
+  #lost(socket, code, reason) {
     if (socket !== this.#socket) return;
     this.#drop();
     if (this.state === "closed") return;
     this.#failures += 1;
-    this.#wait();
+    this.isCrowded = code === TOO_MANY;
+    this.#wait(this.isCrowded ? CROWDED_WAIT_MS : askedWait(reason));
     // During the handshake a refused token shows as a plain failure: any request finds out and renews it.
     if (code === TOKEN_REFUSED)
       renew().then(
@@ -151,12 +158,15 @@ export class Socket extends EventTarget {
     for (const ref of [...this.#requests.keys()]) this.#settle(ref, ({ reject }) => reject(noAnswer()));
   }
 
-  /** Waits for a random time below a bound that doubles: clients that were cut together return apart. */
-  #wait() {
+  /**
+   * Waits as long as the server asks for, and for a random time below a bound that doubles: clients that were cut
+   * together return apart.
+   */
+  #wait(least_ms = 0) {
     this.#become("waiting");
     const bound_ms = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** Math.min(this.#failures, 10));
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.open(), Math.random() * bound_ms);
+    this.#timer = setTimeout(() => this.open(), least_ms + Math.random() * bound_ms);
   }
 
   #hurry() {
@@ -167,6 +177,15 @@ export class Socket extends EventTarget {
     if (this.state === state) return;
     this.state = state;
     this.dispatchEvent(new Event("state"));
+  }
+}
+
+/** How long a server that sends its clients away asks this one to wait; the reason of a close is JSON, or empty. */
+function askedWait(reason) {
+  try {
+    return Math.min(LONGEST_WAIT_MS, Math.max(0, Number(JSON.parse(reason).after_ms) || 0));
+  } catch {
+    return 0;
   }
 }
 

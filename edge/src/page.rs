@@ -13,9 +13,9 @@ use sha2::{Digest, Sha256};
 
 use crate::{ApiError, Edge};
 
-/// Scripts, styles and connections of this origin alone; pictures from where users have them.
+/// Scripts, styles and connections of this origin alone; pictures from where users have them, over TLS.
 const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'self'; img-src 'self' data: blob: https: http:; base-uri 'none'; form-action 'self'; \
+    "default-src 'self'; img-src 'self' data: blob: https:; base-uri 'none'; form-action 'self'; \
      frame-ancestors 'none'; object-src 'none'",
 );
 

@@ -54,6 +54,7 @@ async fn a_message_crosses_both_ways(ana: &Window<'_>, ben: &Window<'_>) {
     ana.sees(".message.is-own.is-sent", "Is the hut open?").await;
     ben.sees(".conversation.is-unread", "Ana Lindqvist: Is the hut open?").await;
     ben.sees(".conversation .badge", "1").await;
+    ben.sees(".conversation .badge .visually-hidden", "unread").await;
     ben.click(".conversation", "Weekend hike").await;
     ben.sees(".message.is-other", "Is the hut open?").await;
     ben.sees_no(".conversation .badge", "1").await;
@@ -79,6 +80,9 @@ async fn an_edit_and_a_deletion_show_up(ana: &Window<'_>, ben: &Window<'_>) {
     ben.sees(".message", "I do not").await;
     ana.points_at(".message.is-own.is-sent", "I do not").await;
     ana.click(".message.is-last button[aria-label='Delete']", "").await;
+    ana.sees("dialog .button-danger", "Delete").await;
+    let focused = ana.run("return document.activeElement.innerText", vec![]).await;
+    assert_eq!(focused, json!("Cancel"), "the return key deletes nothing");
     ana.click("dialog .button-danger", "Delete").await;
     ben.sees(".message.is-deleted", "Message deleted").await;
     ben.sees_no(".message", "I do not").await;
@@ -284,6 +288,114 @@ async fn what_the_server_refuses_is_said_beside_the_field() {
     window.types("#field-login", "nobody").await;
     window.types("#field-password", PASSWORD).await;
     window.click("button[type=submit]", "Log in").await;
-    window.sees(".form-problem", "do not belong together").await;
+    window.sees(".form-problem", "Wrong user name or password").await;
+    browser.quit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_no_text_leads_to_the_list() {
+    let cluster = Cluster::all().await;
+    let url = cluster.url();
+    let browser = Browser::start().await;
+    let window = browser.open(&url, DESK).await;
+    sign_up(&window, "ana", "Ana Lindqvist").await;
+    window.run("location.hash = '#/c/%'; location.reload()", vec![]).await;
+    window.sees(".me", "Ana Lindqvist").await;
+    window.sees(".empty h1", "Choose a conversation").await;
+    all_was_well(&browser, &[&window], &url).await;
+    browser.quit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_page_asks_for_nothing_that_the_server_refuses() {
+    let cluster = Cluster::all().await;
+    let browser = Browser::start().await;
+    let window = browser.open(&cluster.url(), DESK).await;
+    sign_up(&window, "ana", "Ana Lindqvist").await;
+    let frames = tokio::sync::Mutex::new(Vec::new());
+    eventually("the page has its first answer", || async {
+        let mut frames = frames.lock().await;
+        frames.append(&mut browser.received().await);
+        frames.iter().any(|frame| frame["type"] == "pong" || frame["type"] == "error").then_some(())
+    })
+    .await;
+    let types: Vec<_> = frames.into_inner().iter().map(|frame| frame["type"].clone()).collect();
+    assert_eq!(types, ["hello", "pong"]);
+    browser.quit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_window_too_many_says_so() {
+    let cluster = Cluster::with(|config| config.edge.limits.connections_per_user = 1).await;
+    let url = cluster.url();
+    let browser = Browser::start().await;
+    let first = browser.open(&url, DESK).await;
+    sign_up(&first, "ana", "Ana Lindqvist").await;
+    first.sees(".me", "Ana Lindqvist").await;
+    let is_live = "return document.querySelector('.shell').dataset.connection === 'live'";
+    eventually("the first window is connected", || async {
+        (first.run(is_live, vec![]).await == json!(true)).then_some(())
+    })
+    .await;
+    let second = browser.open(&url, DESK).await;
+    second.types("#field-login", "ana").await;
+    second.types("#field-password", PASSWORD).await;
+    second.click("button[type=submit]", "Log in").await;
+    second.sees(".connection", "too many windows").await;
+    first.sees_no(".connection", "").await;
+    browser.quit().await;
+}
+
+/// Keeps the page's WebSocket and how long it waits for anything.
+const WATCHING: &str = "const later = window.setTimeout; window.waits = []; \
+     window.setTimeout = (run, wait_ms) => { window.waits.push(wait_ms); return later(run, wait_ms); }; \
+     const Own = window.WebSocket; \
+     window.WebSocket = class extends Own { constructor(...given) { super(...given); window.socket = this; } };";
+/// The server sends the page away, and says for how long.
+const SENT_AWAY: &str = "window.socket.dispatchEvent(new CloseEvent('close', \
+     { code: 1001, reason: JSON.stringify({ reason: 'the server goes away', resume: true, after_ms: 3100 }) })); \
+     return window.waits.some((wait_ms) => wait_ms >= 3100 && wait_ms < 4100)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_sent_away_comes_back_when_it_was_told() {
+    let cluster = Cluster::all().await;
+    let browser = Browser::start().await;
+    let window = browser.open(&cluster.url(), DESK).await;
+    window.sees(".auth button", "Sign up").await;
+    window.run(WATCHING, vec![]).await;
+    sign_up(&window, "ana", "Ana Lindqvist").await;
+    let is_live = "return document.querySelector('.shell').dataset.connection === 'live'";
+    let connected = || async { (window.run(is_live, vec![]).await == json!(true)).then_some(()) };
+    eventually("the page is connected", connected).await;
+    assert_eq!(window.run(SENT_AWAY, vec![]).await, json!(true), "it waits as long as it was asked to");
+    assert_eq!(window.run(is_live, vec![]).await, json!(false));
+    eventually("the page has come back", connected).await;
+    browser.quit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documentation_shows_frames_and_sends_files() {
+    let cluster = Cluster::all().await;
+    let url = cluster.url();
+    let ana = cluster.client().register("ana").await;
+    let browser = Browser::start().await;
+    let window = browser.open(&format!("{url}/docs#%"), DESK).await;
+    window.sees("#frame-hello .what", "The first frame of a connection.").await;
+    window.click("#frame-send summary", "send").await;
+    window.sees("#frame-send .about", "message ack").await;
+    window.sees("#frame-send td", "reply_to").await;
+    window.sees("#frames td", "4429").await;
+
+    window.run("document.querySelector('#bearer').value = arguments[0]", vec![json!(ana.token())]).await;
+    window.run("location.hash = '#upload_attachment'", vec![]).await;
+    window.sees("#upload_attachment button", "Try it").await;
+    let choose = "const file = new File([Uint8Array.from(arguments[0])], 'dot.png', { type: 'image/png' }); \
+         const chosen = new DataTransfer(); chosen.items.add(file); \
+         document.querySelector('#upload_attachment input[type=file]').files = chosen.files";
+    window.run(choose, vec![json!(files::png(1, 1))]).await;
+    window.click("#upload_attachment button", "Try it").await;
+    window.sees("#upload_attachment .status", "201").await;
+    window.sees("#upload_attachment pre", "\"name\": \"dot.png\"").await;
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
     browser.quit().await;
 }

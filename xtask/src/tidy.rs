@@ -60,7 +60,7 @@ struct Tree {
 }
 
 /// The extensions of the files whose text the rules read.
-const READ: [&str; 5] = ["rs", "js", "md", "snap", "new"];
+const READ: [&str; 6] = ["rs", "js", "css", "md", "snap", "new"];
 
 impl Tree {
     /// Reads the checkout, without what is built or hidden.

@@ -135,12 +135,26 @@ impl Browser {
         entries.into_iter().filter(|entry| is_bad(&entry.level)).map(|entry| entry.message).collect()
     }
 
+    /// What happened on the network since this was last asked.
+    async fn network(&self) -> Vec<Value> {
+        let entries = self.driver.get_log("performance").await.unwrap();
+        let message = |entry: &thirtyfour::BrowserLogEntry| {
+            let mut record: Value = serde_json::from_str(&entry.message).unwrap();
+            record["message"].take()
+        };
+        entries.iter().map(message).collect()
+    }
+
+    /// The WebSockets' frames that pages received since the network was last asked.
+    pub(crate) async fn received(&self) -> Vec<Value> {
+        let frames = self.network().await.into_iter().filter(|one| one["method"] == "Network.webSocketFrameReceived");
+        let text = |frame: Value| serde_json::from_str(frame["params"]["response"]["payloadData"].as_str()?).ok();
+        frames.filter_map(text).collect()
+    }
+
     /// Every address that a page has asked the network for, over HTTP or as a WebSocket.
     pub(crate) async fn requested(&self) -> Vec<String> {
-        let entries = self.driver.get_log("performance").await.unwrap();
-        let url = |entry: &thirtyfour::BrowserLogEntry| {
-            let record: Value = serde_json::from_str(&entry.message).unwrap();
-            let message = &record["message"];
+        let url = |message: &Value| {
             let url = match message["method"].as_str()? {
                 "Network.requestWillBeSent" => &message["params"]["request"]["url"],
                 "Network.webSocketCreated" => &message["params"]["url"],
@@ -151,7 +165,7 @@ impl Browser {
                 |url: &&str| ["chrome:", "data:", "about:", "blob:"].iter().any(|scheme| url.starts_with(scheme));
             url.as_str().filter(|url| !is_local(url)).map(str::to_owned)
         };
-        entries.iter().filter_map(url).collect()
+        self.network().await.iter().filter_map(url).collect()
     }
 
     pub(crate) async fn quit(self) {

@@ -15,7 +15,7 @@ const STRAY: [&str; 5] = [
 ];
 
 pub(super) fn check(tree: &Tree) -> Vec<String> {
-    let sources = || tree.with("rs").chain(tree.with("js"));
+    let sources = || ["rs", "js", "css"].into_iter().flat_map(|extension| tree.with(extension));
     let long = sources().filter(|file| !is_test(file)).filter_map(|file| {
         let lines = lines_without_tests(&file.text);
         (lines > MAX_LINES).then(|| format!("{}: {lines} lines, more than {MAX_LINES}", file.path.display()))
@@ -57,6 +57,7 @@ mod tests {
         assert_eq!(check(&Tree::of(&[("a.rs", &code), ("b.rs", &tests)])), Vec::<String>::new());
         let longer = format!("{code}line\n");
         assert_eq!(check(&Tree::of(&[("c.rs", &longer)])), ["c.rs: 451 lines, more than 450"]);
+        assert_eq!(check(&Tree::of(&[("c.css", &longer)])), ["c.css: 451 lines, more than 450"]);
         assert_eq!(check(&Tree::of(&[("c/contract.rs", &longer)])), Vec::<String>::new());
     }
 
