@@ -7,7 +7,7 @@ use types::{ConversationId, Timestamp};
 
 use super::Made;
 use crate::contract::{append, event, events_until, group, next_batch, seqs, soon, user};
-use crate::{Append, Consumer, Delivery, Error, Lag, Topic};
+use crate::{Append, Consumer, Delivery, Error, Lag, Log, Topic};
 
 const INGEST: Consumer = Consumer { group: "ingest", shard: 0 };
 
@@ -65,6 +65,35 @@ async fn progress_is_told_to_other_processes() {
         }
     };
     soon(told).await;
+}
+
+/// Fetches until so many events have come.
+async fn fetched(log: &dyn Log, count: usize) -> Vec<u64> {
+    let mut seqs_so_far = Vec::new();
+    while seqs_so_far.len() < count {
+        seqs_so_far.extend(seqs(&soon(log.fetch(INGEST, count)).await.unwrap()));
+    }
+    seqs_so_far
+}
+
+/// What an operator does after a store was put back from a backup, by the names that docs/OPERATING.md gives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_was_deleted_begins_again_with_all_that_the_log_has() {
+    let made = Made::shared(1);
+    let log = made.open().await;
+    let mut stored = Vec::new();
+    for _ in 0..3 {
+        stored.push(append(&*log, event(group())).await.position.seq);
+    }
+    assert_eq!(fetched(&*log, 3).await, stored);
+    log.ack(INGEST, stored[2]).await.unwrap();
+    log.close().await;
+
+    let context = async_nats::jetstream::new(async_nats::connect(&made.options.servers[0]).await.unwrap());
+    let stream = format!("{}-0-0", made.options.name);
+    assert!(context.delete_consumer_from_stream("ingest", stream).await.unwrap().success);
+    let log = made.open().await;
+    assert_eq!(fetched(&*log, 3).await, stored);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
