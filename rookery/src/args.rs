@@ -6,19 +6,19 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use types::Timestamp;
 
-/// A chat back end: one process on a laptop, a cluster in several regions.
+/// A chat back end: one process on a laptop, or a cluster of many.
 ///
-/// Without a command every role runs in this process, on stores in the data folder.
+/// Without a command, every role runs in this process, on stores in the data folder unless configured otherwise.
 #[derive(Debug, Parser)]
 #[command(name = "rookery", version)]
 pub struct Args {
     /// The folder of the embedded stores [default: rookery-data]
     #[arg(long, global = true, value_name = "FOLDER")]
     pub data: Option<PathBuf>,
-    /// The configuration [default: rookery.toml, if it is there]
+    /// The configuration file [default: rookery.toml, if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where clients connect [default: 127.0.0.1:8080]
+    /// The address to listen on [default: 127.0.0.1:8080]
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
     /// What to do instead of running every role
@@ -37,21 +37,21 @@ pub enum Command {
     Analytics,
     /// Print the effective configuration
     Config,
-    /// Bring every store to the present schema
+    /// Create or upgrade the schema of every store
     Migrate,
     /// Give a user exactly these roles
     Grant {
         /// A user name or an email address
         login: String,
-        /// The roles; none takes all away
+        /// The roles; none removes all
         roles: Vec<GrantedRole>,
     },
-    /// Compare counts with history and print each difference; fails when there is one
+    /// Compare counts with history and print each difference; fails if there is one
     Reconcile {
-        /// Only messages from this moment on: 2026-01-31T09:30:00Z
+        /// Only messages from this time on, such as 2026-01-31T09:30:00Z
         #[arg(long, value_name = "TIME")]
         start: Option<Timestamp>,
-        /// Only messages before this moment [default: a minute ago, for counts follow in a moment]
+        /// Only messages before this time [default: a minute ago, because counts lag slightly]
         #[arg(long, value_name = "TIME")]
         end: Option<Timestamp>,
     },
@@ -64,7 +64,7 @@ pub enum GrantedRole {
     Operator,
     /// Sees all names, and direct conversations, in analytics
     Analyst,
-    /// Sends messages with senders and times of its own
+    /// Sends messages with another sender or time
     Import,
 }
 
