@@ -44,7 +44,8 @@ async fn b4_09_a_sender_sees_what_was_delivered_and_read(cluster: &Cluster) {
     of_ben.send(&json!({"type": "delivered", "conversation": conversation, "seq": seq})).await;
     let delivered = of_ada.next_of("delivered").await;
     assert_eq!((&delivered["user"], &delivered["seq"]), (&json!(ben.id()), seq));
-    of_ben.send(&json!({"type": "read", "ref": "r", "conversation": conversation, "seq": 1_000_000})).await;
+    let beyond = seq.as_u64().unwrap() + 1_000_000;
+    of_ben.send(&json!({"type": "read", "ref": "r", "conversation": conversation, "seq": beyond})).await;
     let read = of_ada.next_of("read").await;
     assert_eq!((&read["user"], &read["conversation"], &read["seq"]), (&json!(ben.id()), &json!(conversation), seq));
     let reads = ada.get(&format!("/v1/conversations/{conversation}/reads")).await.expect(200);
