@@ -4,7 +4,8 @@
 //! With `--stores real` Rookery is a process for each role on real servers, and what each part costs is told too.
 //!
 //! The servers (and Postgres) run on the first core, the load client on the second; where both systems are measured,
-//! their rounds alternate. Only ratios within a run count: machines differ, and so do their days. CPU time is that
+//! their rounds alternate; where the log's store is measured by itself, a cluster leaves its core to it as well ([`acks`]).
+//! Only ratios within a run count: machines differ, and so do their days. CPU time is that
 //! of all processes of a system, from `/proc`, until they are quiet after a round: work that is put off is counted.
 //!
 //! | module | what it holds |

@@ -3,8 +3,9 @@
 use anyhow::{Context, Result};
 
 use super::Bench;
+use super::loader::Loader;
 use super::process::{self, CLIENT_CORE, SERVER_CORE, settle};
-use super::systems::{Kind, System};
+use super::systems::{Cluster, Kind, System};
 use super::table::{Row, Table, Target};
 use crate::load::Phase;
 use crate::stores::SHARDS;
@@ -19,14 +20,30 @@ const ROOM_SIZE: usize = 2;
 
 pub(super) fn measure(bench: &mut Bench, table: &mut Table) -> Result<()> {
     let mut loaders = bench.loaders(SENDERS / ROOM_SIZE, ROOM_SIZE)?;
-    let mut acks = Row::new(format!("acknowledged sends/s, {SENDERS} senders"), Target::None);
+    let clusters = || bench.systems.iter().filter_map(System::cluster);
+    let target = Target::AtLeast(PART_OF_BARE);
+    if clusters().next().is_none() {
+        measure_rates(bench, table, &mut loaders, "", target)?;
+    } else {
+        measure_rates(bench, table, &mut loaders, ", all on one core", Target::None)?;
+        // Bare publishes have the log's core to themselves, and their own process another. This gives the edge the same.
+        clusters().try_for_each(Cluster::put_apart)?;
+        measure_rates(bench, table, &mut loaders, ", the log's core left to it", target)?;
+        clusters().try_for_each(Cluster::put_together)?;
+    }
+    loaders.iter().for_each(|loader| table.count(loader.deliveries));
+    Ok(())
+}
+
+fn measure_rates(bench: &Bench, table: &mut Table, loaders: &mut [Loader], how: &str, target: Target) -> Result<()> {
+    let mut acks = Row::new(format!("acknowledged sends/s, {SENDERS} senders{how}"), Target::None);
     let mut bare = Row::new(format!("the same straight into the log's store, {SENDERS} in flight"), Target::None);
-    let mut part = Row::new("acknowledged sends as a part of that", Target::AtLeast(PART_OF_BARE));
+    let mut part = Row::new("acknowledged sends as a part of that", target);
     let phase = Phase::Acks { seconds: bench.seconds };
-    for loader in &mut loaders {
+    for loader in loaders.iter_mut() {
         loader.run(phase)?;
     }
-    bench.alternate(&mut loaders, |system, loader| {
+    bench.alternate(loaders, |system, loader| {
         let report = loader.run(phase)?;
         let rate = report.acks as f64 / report.seconds;
         acks.push(system.kind(), rate);
@@ -41,7 +58,6 @@ pub(super) fn measure(bench: &mut Bench, table: &mut Table) -> Result<()> {
         Ok(())
     })?;
     table.add([acks, bare, part]);
-    loaders.iter().for_each(|loader| table.count(loader.deliveries));
     Ok(())
 }
 

@@ -37,6 +37,30 @@ pub(super) fn pin(core: &str, pid: u32) -> Result<()> {
     Ok(())
 }
 
+/// When a process has its turn, on its core and on the disk.
+#[derive(Clone, Copy)]
+pub(super) enum Turn {
+    /// Like any other.
+    Usual,
+    /// When nobody else wants one.
+    Idle,
+}
+
+/// Gives running processes with all their threads and children their turn so.
+pub(super) fn take_turns(turn: Turn, pid: u32) -> Result<()> {
+    let (core, disk) = match turn {
+        Turn::Usual => ("--other", "none"),
+        Turn::Idle => ("--idle", "idle"),
+    };
+    for pid in tree(&[pid])?.keys() {
+        shell::output(Command::new("chrt").args([core, "--all-tasks", "--pid", "0"]).arg(pid.to_string()))?;
+        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+            shell::output(Command::new("ionice").args(["--class", disk, "--pid"]).arg(task?.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
 /// The CPU time that these processes and all their children have used, in seconds.
 pub(super) fn cpu_seconds(roots: &[u32]) -> Result<f64> {
     Ok(tree(roots)?.values().map(|stat| stat.ticks as f64).sum::<f64>() / TICKS_PER_SECOND)

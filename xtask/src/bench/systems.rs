@@ -10,11 +10,11 @@ use std::path::Path;
 
 use anyhow::Result;
 
+pub(super) use cluster::Cluster;
 pub(super) use rookery::Rookery;
 
 use crate::load::{Protocol, Room};
 use crate::stores::LogServers;
-use cluster::Cluster;
 use peer::Peer;
 
 /// Which system.
@@ -62,6 +62,10 @@ impl System {
         }
     }
 
+    pub(super) fn cluster(&self) -> Option<&Cluster> {
+        if let Self::Cluster(cluster) = self { Some(cluster) } else { None }
+    }
+
     pub(super) fn kind(&self) -> Kind {
         match self {
             Self::Rookery(_) | Self::Cluster(_) => Kind::Rookery,
@@ -94,7 +98,7 @@ impl System {
     /// The parts that it is made of, by name, when they are more than one: the first process of each. Servers of one
     /// kind have one name.
     pub(super) fn parts(&self) -> Vec<(&'static str, u32)> {
-        if let Self::Cluster(cluster) = self { cluster.parts() } else { Vec::new() }
+        self.cluster().map(Cluster::parts).unwrap_or_default()
     }
 
     /// The processes whose CPU time counts, with their children.

@@ -8,7 +8,7 @@ use servers::{Home, Role, Server};
 use tempfile::TempDir;
 
 use super::users::{LIMITS, Users};
-use crate::bench::process::{self, SERVER_CORE};
+use crate::bench::process::{self, CLIENT_CORE, SERVER_CORE, Turn};
 use crate::load::Room;
 use crate::stores::{LogServers, Stores};
 
@@ -67,6 +67,30 @@ impl Cluster {
         parts.extend(nats.servers());
         parts.extend([&**cassandra, &**postgres, &**clickhouse, &**s3]);
         parts.into_iter().filter_map(|server| Some((server.name(), server.pid()?))).collect()
+    }
+
+    /// Gives the path of a message up to its acknowledgement what machines of their own would give it: the edge leaves
+    /// the log's core to the log, and whatever works behind the log has what nobody else wants.
+    pub(crate) fn put_apart(&self) -> Result<()> {
+        self.place(CLIENT_CORE, Turn::Idle)
+    }
+
+    /// Undoes [`Cluster::put_apart`].
+    pub(crate) fn put_together(&self) -> Result<()> {
+        self.place(SERVER_CORE, Turn::Usual)
+    }
+
+    fn place(&self, core_of_edge: &str, behind_the_log: Turn) -> Result<()> {
+        let log: Vec<u32> = self.stores.nats.servers().into_iter().filter_map(Server::pid).collect();
+        let edge = self.edge.pid();
+        for (_, pid) in self.parts() {
+            if Some(pid) == edge {
+                process::pin(core_of_edge, pid)?;
+            } else if !log.contains(&pid) {
+                process::take_turns(behind_the_log, pid)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn rooms(&mut self, count: usize, size: usize) -> Result<Vec<Room>> {
