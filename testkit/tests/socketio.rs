@@ -275,7 +275,7 @@ async fn b2_10_a_removed_member_and_an_ended_session_are_cut_off(cluster: &Clust
         signed_in.next("hello").await;
         session.post("/v1/auth/logout", json!({})).await.expect(204);
         let closing = signed_in.next("closing").await;
-        assert_eq!((&closing["code"], &closing["reason"]), (&json!(4401), &json!("the session was ended")));
+        assert_eq!((&closing["code"], &closing["reason"]), (&json!(4401), &json!("the session has ended")));
         assert_eq!(signed_in.ending().await, "io server disconnect");
         let again = json!({"token": session.token()});
         let answer = node.try_connect("ben", &session, transports, again).await;
