@@ -205,7 +205,6 @@ async fn a_membership_whose_notice_was_lost_is_joined_from_before_the_interrupti
     hub.progress.reach(0, 5);
     let create = Command::CreateGroup { group, name: "Tea".into(), owner, members: Vec::new(), at };
     hub.directory.execute(&create).await.unwrap().unwrap();
-    end_untold(&hub, &ada).await;
     hub.interrupted();
     hub.progress.reach(0, 9);
     assert_eq!(hub.position().seqs, [5], "what lies behind may be missing");
@@ -213,5 +212,8 @@ async fn a_membership_whose_notice_was_lost_is_joined_from_before_the_interrupti
         tokio::task::yield_now().await;
     }
     assert_eq!(presence.connection.outbox.next_join(), Some(Join { group, after_seq: Some(5) }));
+
+    end_untold(&hub, &ada).await;
+    hub.interrupted();
     until_refused(&hub, &token).await;
 }
