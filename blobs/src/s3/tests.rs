@@ -84,7 +84,7 @@ async fn assert_none_unfinished(place: &Place) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), none_left).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), none_left).await.unwrap();
 }
 
 #[tokio::test]
