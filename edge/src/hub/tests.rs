@@ -151,13 +151,18 @@ async fn end_untold(hub: &Hub, caller: &Caller) {
     hub.directory.execute(&end).await.unwrap().unwrap();
 }
 
-async fn until_refused(hub: &Hub, token: &str) {
-    let refused = async {
-        while hub.tokens.verify(token).is_ok() {
+/// Waits for what other tasks bring about, and not for ever.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), refused).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), waiting).await.expect(what);
+}
+
+async fn until_refused(hub: &Hub, token: &str) {
+    until("the token is refused", || hub.tokens.verify(token).is_err()).await;
 }
 
 #[tokio::test]
@@ -169,9 +174,10 @@ async fn a_session_ends_though_no_notice_tells_of_it() {
     end_untold(&hub, &ada).await;
     until_refused(&hub, &token).await;
     // Its token is refused first, then its sockets are closed, by a task that may be at it still.
-    while !matches!(found(&presence.connection).0, Taken::Ending(Ending::Close { code: SIGNED_OUT, .. })) {
-        tokio::task::yield_now().await;
-    }
+    until("the socket is closed", || {
+        matches!(found(&presence.connection).0, Taken::Ending(Ending::Close { code: SIGNED_OUT, .. }))
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -208,9 +214,7 @@ async fn a_membership_whose_notice_was_lost_is_joined_from_before_the_interrupti
     hub.interrupted();
     hub.progress.reach(0, 9);
     assert_eq!(hub.position().seqs, [5], "what lies behind may be missing");
-    while !presence.connection.outbox.has_joins() {
-        tokio::task::yield_now().await;
-    }
+    until("the group is to be joined", || presence.connection.outbox.has_joins()).await;
     assert_eq!(presence.connection.outbox.next_join(), Some(Join { group, after_seq: Some(5) }));
 
     end_untold(&hub, &ada).await;

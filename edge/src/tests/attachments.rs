@@ -169,6 +169,14 @@ async fn is_done_after(mut future: Pin<&mut impl Future>, steps: usize) -> bool 
     .await
 }
 
+/// Waits until a message is there with its file, or neither is.
+async fn until_they_agree(app: &App, message: (&Person, &str), file: (&Person, &str)) {
+    let is_there = async || app.get(message.0, message.1).await.expect(200)["deleted"] != true;
+    while is_there().await != (app.get(file.0, file.1).await.status == 200) {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_goes_away_leaves_no_message_without_its_file() {
     let app = App::start().await;
@@ -185,11 +193,8 @@ async fn a_client_that_goes_away_leaves_no_message_without_its_file() {
         let mut deleting = Box::pin(app.delete(&ada, &message));
         let is_done = is_done_after(deleting.as_mut(), steps).await;
         drop(deleting);
-        let is_open = async || app.get(&bob, &file).await.status == 200;
-        let is_deleted = async || app.get(&ada, &message).await.expect(200)["deleted"] == true;
-        while is_deleted().await == is_open().await {
-            tokio::task::yield_now().await;
-        }
+        let agree = until_they_agree(&app, (&ada, &message), (&bob, &file));
+        tokio::time::timeout(Duration::from_secs(60), agree).await.expect("a message and its file go together");
         if is_done {
             return;
         }

@@ -115,9 +115,8 @@ async fn a_poll_that_waits_hears_that_its_user_was_added_to_a_group() {
         world.add(room, &ada, &bob).await;
     };
     // Far less than it may wait.
-    let polling = tokio::time::timeout(PATIENCE, world.get(&bob, &path));
-    let (polled, ()) = tokio::join!(polling, adding);
-    let (status, answer) = polled.expect("the poll sleeps on");
+    let both = async { tokio::join!(world.get(&bob, &path), adding).0 };
+    let (status, answer) = tokio::time::timeout(PATIENCE, both).await.expect("the poll sleeps on");
     let kinds: Vec<&str> =
         answer["items"].as_array().unwrap().iter().map(|item| item["event"]["kind"].as_str().unwrap()).collect();
     assert_eq!((status, kinds.last()), (200, Some(&"member_added")), "{answer}");
