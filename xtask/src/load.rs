@@ -85,8 +85,10 @@ pub(crate) enum Phase {
         /// How many in all.
         messages: usize,
     },
-    /// A closed loop of acknowledgements: every connection sends its next message when its last one is acknowledged.
+    /// A closed loop of acknowledgements: every connection sends its next message when one of its last is acknowledged.
     Acks {
+        /// Messages of each connection that are not acknowledged.
+        in_flight_each: usize,
         /// For how long new ones are sent.
         seconds: f64,
     },

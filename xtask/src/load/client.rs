@@ -36,8 +36,10 @@ pub(super) struct Client {
     connections: Vec<Connection>,
     joined: usize,
     ledger: Ledger,
-    /// Connections whose message was acknowledged in this turn.
+    /// Connections whose message was acknowledged in this turn, once for each.
     acked: Vec<usize>,
+    /// Connections that have something to write.
+    unwritten: Vec<usize>,
     latencies: Option<Histogram<u64>>,
 }
 
@@ -59,6 +61,7 @@ impl Client {
             joined: 0,
             ledger: Ledger::new(plan.rooms.len(), room_size),
             acked: Vec::new(),
+            unwritten: Vec::new(),
             latencies: None,
         })
     }
@@ -152,20 +155,33 @@ impl Client {
         }
     }
 
-    /// Sends what is due, and tells why no more is.
+    /// Sends what is due, a connection's messages in one write, and tells why no more is due.
     fn send_due(&mut self, pace: &mut Pace) -> Result<Next> {
+        let next = self.push_due(pace);
+        for index in self.unwritten.drain(..) {
+            self.connections[index].flush()?;
+        }
+        Ok(next)
+    }
+
+    fn push_due(&mut self, pace: &mut Pace) -> Next {
         loop {
             match pace.next(Instant::now(), self.ledger.open()) {
-                Next::Send(index, due) => {
-                    let connection = &mut self.connections[index];
-                    let room = connection.reader.room;
-                    let number = self.ledger.send(room, due);
-                    self.payload.clear();
-                    self.protocol.send(&mut self.payload, &self.rooms[room as usize], number);
-                    connection.send(frame::TEXT, &self.payload)?;
-                }
-                next => return Ok(next),
+                Next::Send(index, due) => self.push(index, due),
+                next => return next,
             }
+        }
+    }
+
+    /// Adds a message to what a connection is to write.
+    fn push(&mut self, index: usize, due: Instant) {
+        let connection = &mut self.connections[index];
+        let room = connection.reader.room;
+        let number = self.ledger.send(room, due);
+        self.payload.clear();
+        self.protocol.send(&mut self.payload, &self.rooms[room as usize], number);
+        if connection.push(frame::TEXT, &self.payload) {
+            self.unwritten.push(index);
         }
     }
 

@@ -74,9 +74,16 @@ impl Connection {
         self.rest.extend_from_slice(rest);
     }
 
+    /// Adds a frame to what is written by the next [`Connection::flush`]. Gives whether it is the first.
+    pub(super) fn push(&mut self, opcode: u8, payload: &[u8]) -> bool {
+        let is_first = self.out.is_empty();
+        frame::push(&mut self.out, opcode, payload);
+        is_first
+    }
+
     /// Sends a frame: what the socket does not take now goes when it can.
     pub(super) fn send(&mut self, opcode: u8, payload: &[u8]) -> Result<()> {
-        frame::push(&mut self.out, opcode, payload);
+        self.push(opcode, payload);
         self.flush()
     }
 

@@ -12,7 +12,7 @@ pub(super) struct Pace {
     room_size: usize,
     /// Messages handed out.
     sent: usize,
-    /// Connections whose last message was acknowledged, for a loop of acknowledgements.
+    /// Connections that may send, for a loop of acknowledgements.
     ready: Vec<usize>,
 }
 
@@ -32,7 +32,10 @@ pub(super) enum Next {
 impl Pace {
     pub(super) fn new(phase: Phase, started: Instant, rooms: usize, room_size: usize) -> Self {
         let ready = match phase {
-            Phase::Acks { .. } => (0..rooms * room_size).collect(),
+            Phase::Acks { in_flight_each, .. } => {
+                let connections = 0..rooms * room_size;
+                connections.flat_map(|connection| std::iter::repeat_n(connection, in_flight_each)).collect()
+            }
             _ => Vec::new(),
         };
         Self { phase, started, rooms, room_size, sent: 0, ready }
@@ -46,7 +49,7 @@ impl Pace {
             Phase::Burst { messages, .. } if self.sent >= messages => Next::Finished,
             Phase::Closed { in_flight, .. } | Phase::Burst { in_flight, .. } if open >= in_flight => Next::Wait,
             Phase::Closed { .. } | Phase::Burst { .. } => Next::Send(self.sender(), now),
-            Phase::Acks { seconds } if is_over(seconds) => Next::Finished,
+            Phase::Acks { seconds, .. } if is_over(seconds) => Next::Finished,
             Phase::Acks { .. } => self.ready.pop().map_or(Next::Wait, |connection| Next::Send(connection, now)),
             Phase::Open { rate, seconds } => {
                 let due = Duration::from_secs_f64(self.sent as f64 / rate);
@@ -106,9 +109,22 @@ mod tests {
     }
 
     #[test]
+    fn a_loop_of_acknowledgements_keeps_as_many_of_each_in_flight_as_it_is_told() {
+        let now = Instant::now();
+        let mut pace = Pace::new(Phase::Acks { in_flight_each: 2, seconds: 1.0 }, now, 1, 2);
+        let mut senders: Vec<Next> = (0..4).map(|open| pace.next(now, open)).collect();
+        senders.sort_by_key(|next| format!("{next:?}"));
+        assert_eq!(senders, [0, 0, 1, 1].map(|sender| Next::Send(sender, now)));
+        assert_eq!(pace.next(now, 4), Next::Wait);
+        pace.acked(0);
+        assert_eq!(pace.next(now, 3), Next::Send(0, now));
+        assert_eq!(pace.next(now, 4), Next::Wait);
+    }
+
+    #[test]
     fn a_loop_of_acknowledgements_has_one_message_of_each_in_flight() {
         let now = Instant::now();
-        let mut pace = Pace::new(Phase::Acks { seconds: 1.0 }, now, 1, 2);
+        let mut pace = Pace::new(Phase::Acks { in_flight_each: 1, seconds: 1.0 }, now, 1, 2);
         assert_eq!(pace.next(now, 0), Next::Send(1, now));
         assert_eq!(pace.next(now, 1), Next::Send(0, now));
         assert_eq!(pace.next(now, 2), Next::Wait);
