@@ -8,6 +8,7 @@
 //! | a notice | `<name>.notice.g.<group>`, `<name>.notice.u.<user>`, `….p.<user>` (presence), `….directory` |
 //! | a service | `<name>.service.<service>` |
 //! | a consumer's progress | `<name>.progress.<region>.<group>.<shard>` |
+//! | that a stream has a new leader, told by the server | `$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.<stream>` |
 //! | who reads which shard | bucket `<name>-readers-<region>`: `lease.<group>.<shard>`, `member.<group>.<process>` |
 
 use std::fmt::Write;
@@ -15,6 +16,9 @@ use std::fmt::Write;
 use types::{ConversationId, GroupId, Region, UserId};
 
 use crate::{Error, Result, Topic};
+
+/// Where servers tell that a stream has a new leader; the stream's name follows.
+const ELECTIONS: &str = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.";
 
 /// What kind of subscription a message came by: the two lowest bits of a subscription's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +77,19 @@ impl Names {
     /// Every live copy of a shard's events.
     pub(super) fn copies_of_shard(&self, shard: u16) -> String {
         format!("{}{shard}.>", self.live_prefix)
+    }
+
+    /// Where it is told that any stream of the account has a new leader.
+    pub(super) fn elections() -> String {
+        format!("{ELECTIONS}*")
+    }
+
+    /// The shard of which it is told there.
+    pub(super) fn read_election(&self, subject: &[u8]) -> Option<u16> {
+        let stream = std::str::from_utf8(subject).ok()?.strip_prefix(ELECTIONS)?;
+        let (_, shard) = stream.rsplit_once('-')?;
+        let shard = shard.parse().ok().filter(|shard| *shard < self.shards)?;
+        (self.stream(shard) == stream).then_some(shard)
     }
 
     /// Where a conversation's events are stored.
@@ -213,6 +230,18 @@ mod tests {
         }
         for topic in [Topic::Group(group), Topic::User(me), Topic::Presence(me), Topic::Directory] {
             assert_eq!(names.read_notice(&names.notice(topic)), Some(topic));
+        }
+    }
+
+    #[test]
+    fn the_election_of_a_shards_leader_is_told_from_others() {
+        let names = Names::new("chat", Region::default(), 8).unwrap();
+        let subject = |stream: &str| Names::elections().replace('*', stream).into_bytes();
+        for shard in 0..8 {
+            assert_eq!(names.read_election(&subject(&names.stream(shard))), Some(shard));
+        }
+        for other in [names.stream(8), names.readers_stream(), format!("my-{}", names.stream(1)), "1".into()] {
+            assert_eq!(names.read_election(&subject(&other)), None, "{other}");
         }
     }
 

@@ -85,6 +85,7 @@ mod keeps_the_contract {
     crate::contract::suite!(crate::jetstream::tests::fixture);
 }
 
+mod elections;
 mod faults;
 mod processes;
 mod settings;

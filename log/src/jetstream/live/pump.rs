@@ -5,6 +5,7 @@
 
 mod refill;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::jetstream::connection::{Address, unavailable};
 use crate::jetstream::headers;
 use crate::jetstream::link::Link;
 use crate::jetstream::moments::Moments;
-use crate::jetstream::names::Heard;
+use crate::jetstream::names::{Heard, Names};
 use crate::jetstream::reading::Reading;
 use crate::jetstream::wire::{self, Op};
 use crate::{Delivery, Result, Topic};
@@ -45,6 +46,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const STEADY: Duration = Duration::from_secs(10);
 /// The subscription to which answers come.
 const ANSWERS: u64 = 1;
+/// The subscription that tells of new leaders.
+const ELECTIONS: u64 = 2;
 
 /// What the task holds.
 pub(super) struct Pump {
@@ -62,6 +65,8 @@ pub(super) struct Pump {
     last_look: Vec<u64>,
     /// Whether reading stood still since the last look, because the reader is slow.
     stood_still: bool,
+    /// Shards whose stream has a new leader.
+    elected: BTreeSet<u16>,
     rounds: Vec<Round>,
     next_round: u64,
     /// Whether there was a connection before.
@@ -95,6 +100,7 @@ impl Pump {
             last_look: floors.clone(),
             floors,
             stood_still: false,
+            elected: BTreeSet::new(),
             rounds: Vec::new(),
             next_round: 0,
             was_connected: false,
@@ -157,6 +163,7 @@ impl Pump {
                         heard = Instant::now();
                     }
                     self.look_after(link, heard, ticks)?;
+                    self.follow_elections().await?;
                 }
             }
         }
@@ -166,6 +173,9 @@ impl Pump {
     async fn begin(&mut self, link: &mut Link) -> Result<()> {
         self.out.clear();
         wire::subscribe(&mut self.out, &format!("{}.*", self.inbox), ANSWERS);
+        if link.info.cluster.is_some() {
+            wire::subscribe(&mut self.out, &Names::elections(), ELECTIONS);
+        }
         let (names, out) = (&self.reading.names, &mut self.out);
         self.topics.each(|topic, number| subscribe(out, names, topic, number));
         let unconfirmed = std::mem::take(&mut self.rounds).into_iter().flat_map(|round| round.topics).collect();
@@ -176,11 +186,13 @@ impl Pump {
             let op = tokio::time::timeout_at(began + DEAD, link.read()).await;
             match op.map_err(|_| unavailable("the server does not confirm subscriptions"))?? {
                 Op::Message(message) if message.sid == ANSWERS => self.answered(&message),
+                Op::Message(message) if message.sid == ELECTIONS => self.note_election(&message),
                 // It comes again from the log, after what was missed before it.
                 Op::Message(message) if Heard::of(message.sid).0 != Heard::Notice => {}
                 Op::Message(message) => self.message(message).await?,
                 Op::Pong => self.confirmed_by_pong(),
                 Op::Ping => wire::pong(&mut self.out),
+                Op::Error(error) => tracing::warn!(error, "NATS reports"),
                 _ => {}
             }
         }
@@ -194,11 +206,12 @@ impl Pump {
     /// Makes the changes that were asked for.
     fn apply_changes(&mut self, link: &Link) {
         let mut subscribed = Vec::new();
+        let since: Arc<[u64]> = (0..self.reading.names.shards).map(|shard| self.reading.known_end(shard)).collect();
         for (topic, change) in self.listener.take_changes() {
             match change {
                 Change::Unsubscribe => self.unsubscribe(topic),
                 Change::Subscribe(waiting) => {
-                    self.subscribe(topic);
+                    self.subscribe(topic, &since);
                     subscribed.push((topic, waiting));
                 }
             }
@@ -208,8 +221,8 @@ impl Pump {
         }
     }
 
-    fn subscribe(&mut self, topic: Topic) {
-        if self.topics.add(topic, self.next_number) {
+    fn subscribe(&mut self, topic: Topic, since: &Arc<[u64]>) {
+        if self.topics.add(topic, self.next_number, since) {
             subscribe(&mut self.out, &self.reading.names, topic, self.next_number);
             self.next_number += 1;
             self.moments.listen(topic);
@@ -257,6 +270,10 @@ impl Pump {
         }
     }
 
+    fn note_election(&mut self, message: &wire::Heard) {
+        self.elected.extend(self.reading.names.read_election(&message.subject));
+    }
+
     /// A `PONG` answers the oldest `PING`. One that was sent for its own sake does no harm: it confirms too early only
     /// what was asked after it, which the server has read before it answers.
     fn confirmed_by_pong(&mut self) {
@@ -281,6 +298,7 @@ impl Pump {
     async fn take(&mut self, op: Op, link: &Link) -> Result<()> {
         match op {
             Op::Message(message) if message.sid == ANSWERS => self.answered(&message),
+            Op::Message(message) if message.sid == ELECTIONS => self.note_election(&message),
             Op::Message(message) => return self.message(message).await,
             Op::Ping => wire::pong(&mut self.out),
             Op::Pong if link.info.cluster.is_none() => self.confirmed_by_pong(),
@@ -385,7 +403,7 @@ impl Pump {
     }
 }
 
-fn subscribe(out: &mut BytesMut, names: &crate::jetstream::names::Names, topic: Topic, number: u64) {
+fn subscribe(out: &mut BytesMut, names: &Names, topic: Topic, number: u64) {
     for (heard, subject) in names.subscriptions(topic) {
         wire::subscribe(out, &subject, heard.sid(number));
     }

@@ -1,6 +1,7 @@
 //! What a feed has delivered, so that it can tell what is missing and what comes again.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use types::{ConversationId, Entry};
 
@@ -20,6 +21,8 @@ pub(super) struct Topics {
 struct Heard {
     /// The number of its subscriptions.
     number: u64,
+    /// Of each shard, a `seq` up to which everything was stored before it was listened to.
+    since: Arc<[u64]>,
     /// The last `seq` that was delivered of the topic's one conversation, or of each of them.
     last: Last,
 }
@@ -41,13 +44,13 @@ pub(super) enum Step {
 }
 
 impl Topics {
-    /// Adds a topic; false when it is known already.
-    pub(super) fn add(&mut self, topic: Topic, number: u64) -> bool {
+    /// Adds a topic, all of whose events up to `since`, of each shard, are none of its; false when it is known already.
+    pub(super) fn add(&mut self, topic: Topic, number: u64, since: &Arc<[u64]>) -> bool {
         if self.known.contains_key(&topic) {
             return false;
         }
         let last = if matches!(topic, Topic::User(_)) { Last::Each(HashMap::new()) } else { Last::One(0) };
-        self.known.insert(topic, Heard { number, last });
+        self.known.insert(topic, Heard { number, since: Arc::clone(since), last });
         true
     }
 
@@ -85,9 +88,12 @@ impl Topics {
         Step::Deliver
     }
 
-    /// The last `seq` that was delivered of a conversation, 0 when none was.
-    pub(super) fn last(&self, topic: Topic, conversation: ConversationId) -> u64 {
-        self.known.get(&topic).map_or(0, |heard| heard.last.of(conversation))
+    /// Whether an event of the topic is to be delivered and was not.
+    pub(super) fn lacks(&self, topic: Topic, shard: u16, entry: &Entry) -> bool {
+        self.known.get(&topic).is_some_and(|heard| {
+            let since = heard.since.get(usize::from(shard)).copied().unwrap_or(0);
+            entry.position.seq > heard.last.of(entry.conversation).max(since)
+        })
     }
 
     /// Notes that nothing up to `seq` will be delivered of these conversations.

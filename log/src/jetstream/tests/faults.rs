@@ -23,11 +23,11 @@ const MORE: usize = 50 * WRITERS;
 /// A cluster takes several seconds to choose a leader anew, and may be asked to do so again before it has.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-async fn patiently<T>(future: impl Future<Output = T>) -> T {
+pub(super) async fn patiently<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
 }
 
-fn folder(name: &str) -> (Home, TempDir) {
+pub(super) fn folder(name: &str) -> (Home, TempDir) {
     let home = Home::open().unwrap();
     let folder = home.scratch(name).unwrap();
     (home, folder)

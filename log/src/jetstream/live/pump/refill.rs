@@ -13,6 +13,9 @@ use crate::{Delivery, Result, Topic};
 
 /// Events of one shard that are read back at most; more are lost to this feed.
 const STRETCH: u64 = if cfg!(test) { 10_000 } else { 50_000 };
+/// Events at the end of a shard that are looked through when its stream has a new leader: more than a leader can have had
+/// on their way, and than come until it is looked for them.
+const UNTOLD: u64 = 16_384;
 /// Events of one conversation that are read back at most.
 const GAP: usize = 4 * BATCH;
 /// How long it is tried to read a gap.
@@ -63,6 +66,22 @@ impl Pump {
         Ok(())
     }
 
+    /// Reads back what the leaders of streams that have a new one have stored at last and may not have told of: an event
+    /// that a majority of the replicas has is stored, though the leader ends before it sends the live copy.
+    pub(super) async fn follow_elections(&mut self) -> Result<()> {
+        for shard in std::mem::take(&mut self.elected) {
+            let Ok(end) = self.reading.end(shard).await else {
+                // It has lost the lead again, or is not ready.
+                self.elected.insert(shard);
+                continue;
+            };
+            let floor = &mut self.floors[usize::from(shard)];
+            *floor = end.saturating_sub(UNTOLD).max(self.reading.base).min(*floor);
+            self.catch_up_shard(shard, end).await?;
+        }
+        Ok(())
+    }
+
     async fn catch_up_shard(&mut self, shard: u16, end: u64) -> Result<()> {
         let mut prevs = HashMap::new();
         let index = usize::from(shard);
@@ -85,7 +104,7 @@ impl Pump {
             entries.retain(|entry| topics_of(entry.conversation).any(|topic| self.topics.number_of(topic).is_some()));
             self.reading.fill_prevs(shard, &mut entries, &mut prevs).await?;
             for entry in entries {
-                self.deliver_again(&entry);
+                self.deliver_again(shard, &entry);
             }
             // Only now: should the connection break on the way, this is read once more.
             self.floors[index] = through.max(after);
@@ -96,10 +115,9 @@ impl Pump {
     }
 
     /// Delivers an event of a stretch, to those of its topics that did not have it.
-    fn deliver_again(&mut self, entry: &Entry) {
+    fn deliver_again(&mut self, shard: u16, entry: &Entry) {
         for topic in topics_of(entry.conversation) {
-            let is_heard = self.topics.number_of(topic).is_some();
-            if is_heard && entry.position.seq > self.topics.last(topic, entry.conversation) {
+            if self.topics.lacks(topic, shard, entry) {
                 self.deliver(topic, entry.clone());
             }
         }
