@@ -133,6 +133,11 @@ impl History for PlainHistory {
         Ok(entries.filter(|entry| entry.position.seq > after).take(limit).collect())
     }
 
+    async fn last_seq(&self, conversation: ConversationId, until: u64) -> history::Result<u64> {
+        let seqs = self.all(conversation).into_iter().map(|entry| entry.position.seq);
+        Ok(seqs.filter(|seq| *seq <= until).max().unwrap_or(0))
+    }
+
     async fn peers(&self, user: UserId, after: Option<UserId>, limit: usize) -> history::Result<Vec<UserId>> {
         let stored = self.entries.lock();
         let peers: BTreeSet<UserId> =
@@ -158,11 +163,16 @@ impl History for PlainHistory {
 pub(crate) struct AwayHistory {
     /// How often it was asked.
     pub(crate) asked: AtomicUsize,
+    /// Whether no answer ever comes.
+    pub(crate) is_silent: bool,
 }
 
 impl AwayHistory {
-    fn away<T>(&self) -> history::Result<T> {
+    async fn away<T>(&self) -> history::Result<T> {
         self.asked.fetch_add(1, Ordering::Relaxed);
+        if self.is_silent {
+            std::future::pending::<()>().await;
+        }
         Err(history::Error::Unavailable("it is away".into()))
     }
 }
@@ -170,43 +180,47 @@ impl AwayHistory {
 #[async_trait]
 impl History for AwayHistory {
     async fn store(&self, _: &[Entry]) -> history::Result<()> {
-        self.away()
+        self.away().await
     }
 
     async fn tails(&self, _: &[ConversationId]) -> history::Result<Vec<Option<Tail>>> {
-        self.away()
+        self.away().await
     }
 
     async fn ends(&self, _: &[ConversationId]) -> history::Result<Vec<Option<End>>> {
-        self.away()
+        self.away().await
     }
 
     async fn messages(&self, _: ConversationId, _: &Page) -> history::Result<Vec<Message>> {
-        self.away()
+        self.away().await
     }
 
     async fn message(&self, _: ConversationId, _: EventId) -> history::Result<Option<Message>> {
-        self.away()
+        self.away().await
     }
 
     async fn event(&self, _: ConversationId, _: EventId) -> history::Result<Option<Entry>> {
-        self.away()
+        self.away().await
     }
 
     async fn events(&self, _: ConversationId, _: u64, _: usize) -> history::Result<Vec<Entry>> {
-        self.away()
+        self.away().await
+    }
+
+    async fn last_seq(&self, _: ConversationId, _: u64) -> history::Result<u64> {
+        self.away().await
     }
 
     async fn peers(&self, _: UserId, _: Option<UserId>, _: usize) -> history::Result<Vec<UserId>> {
-        self.away()
+        self.away().await
     }
 
     async fn mark_read(&self, _: UserId, _: ConversationId, _: u64) -> history::Result<u64> {
-        self.away()
+        self.away().await
     }
 
     async fn read_marks(&self, _: UserId, _: &[ConversationId]) -> history::Result<Vec<u64>> {
-        self.away()
+        self.away().await
     }
 }
 

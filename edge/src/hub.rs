@@ -28,6 +28,7 @@ use types::{GroupId, SessionId, Timestamp, UserId, Vector};
 
 use crate::auth::{Caller, Tokens};
 use crate::membership::Membership;
+use crate::timeline::Timeline;
 use crate::{ApiError, Error, frame};
 use attendance::Attendance;
 pub(crate) use attendance::{MAX_WATCHED, Seen};
@@ -70,6 +71,7 @@ pub(crate) struct Hub {
     pub(crate) progress: Progress,
     directory: Arc<dyn Directory>,
     membership: Arc<Membership>,
+    timeline: Arc<Timeline>,
     tokens: Arc<Tokens>,
     /// Has somebody look for sessions that have ended: a notice of one may have been lost.
     look_again: Notify,
@@ -90,6 +92,7 @@ pub(crate) struct Parts {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) membership: Arc<Membership>,
+    pub(crate) timeline: Arc<Timeline>,
     pub(crate) tokens: Arc<Tokens>,
     /// How often is looked for sessions that have ended.
     pub(crate) look_every: Duration,
@@ -129,7 +132,7 @@ impl Hub {
     /// # Errors
     /// When the log cannot be listened to, or the directory does not tell which sessions have ended.
     pub(crate) async fn start(parts: Parts, shutdown: CancellationToken) -> Result<Arc<Self>, Error> {
-        let Parts { log, directory, membership, tokens, look_every, limits } = parts;
+        let Parts { log, directory, membership, timeline, tokens, look_every, limits } = parts;
         let feed = log.feed().await.map_err(away("log"))?;
         feed.topics().subscribe(Topic::Directory).await.map_err(away("log"))?;
         let hub = Arc::new(Self {
@@ -137,6 +140,7 @@ impl Hub {
             progress: Progress::begin(&*log).await,
             directory,
             membership,
+            timeline,
             tokens,
             look_again: Notify::new(),
             wheel: Wheel::new(),

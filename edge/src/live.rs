@@ -112,6 +112,7 @@ impl Live {
             log: log.clone(),
             directory: directory.clone(),
             membership: membership.clone(),
+            timeline: timeline.clone(),
             tokens: tokens.clone(),
             look_every: hub::LOOK_EVERY,
             limits: HubLimits {

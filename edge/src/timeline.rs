@@ -5,6 +5,7 @@ mod ends;
 mod fold;
 mod logged;
 mod outage;
+mod prevs;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,6 +122,7 @@ impl Timeline {
         let stored_seq = entries.last().map_or(after_seq, |last| last.position.seq);
         let room = limit.saturating_sub(entries.len());
         entries.extend(logged.into_iter().filter(|entry| entry.position.seq > stored_seq).take(room));
+        self.complete_prevs(conversation, after_seq, &mut entries).await?;
         Ok(entries)
     }
 

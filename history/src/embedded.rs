@@ -83,6 +83,10 @@ impl History for Embedded {
         self.read(limit, move |store| store.events(conversation, after_seq, limit)).await
     }
 
+    async fn last_seq(&self, conversation: ConversationId, until: u64) -> Result<u64> {
+        self.read(1, move |store| store.last_seq(conversation, until)).await
+    }
+
     async fn peers(&self, user: UserId, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {
         self.read(limit, move |store| store.peers(user, after, limit)).await
     }

@@ -202,6 +202,9 @@ pub trait History: Send + Sync + 'static {
     /// Events of all kinds with a greater `seq`, oldest first, at most `limit`, payloads as they were stored.
     async fn events(&self, conversation: ConversationId, after_seq: u64, limit: usize) -> Result<Vec<Entry>>;
 
+    /// The `seq` of the last stored event of any kind up to and with `until`, 0 where there is none.
+    async fn last_seq(&self, conversation: ConversationId, until: u64) -> Result<u64>;
+
     /// The users with whom `user` has a direct conversation of at least one stored event, in order of their
     /// ids, beginning after `after`, at most `limit`.
     async fn peers(&self, user: UserId, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>>;

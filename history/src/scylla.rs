@@ -127,6 +127,14 @@ impl Store {
         };
         self.pages.events(conversation, (after_seq, last_seq), limit).await
     }
+
+    /// As [`History::last_seq`]: up to the tail, for the same reason.
+    async fn last_seq(&self, conversation: ConversationId, until: u64) -> Result<u64> {
+        match self.tails.read(conversation).await?.map(|tail| tail.position.seq) {
+            Some(tail) if tail > until => self.pages.last_seq(conversation, until).await,
+            tail => Ok(tail.unwrap_or(0)),
+        }
+    }
 }
 
 #[async_trait]
@@ -187,6 +195,10 @@ impl History for Scylla {
             async move { store.events(conversation, after_seq, limit).await }
         };
         self.events.read((conversation, after_seq, limit), read).await
+    }
+
+    async fn last_seq(&self, conversation: ConversationId, until: u64) -> Result<u64> {
+        self.store.last_seq(conversation, until).await
     }
 
     async fn peers(&self, user: UserId, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {

@@ -90,6 +90,11 @@ impl Dispatcher {
     }
 
     async fn dispatch(&mut self, batch: &mut Vec<Delivery>) {
+        let entries = batch.iter_mut().filter_map(|delivery| match delivery {
+            Delivery::Event { entry, .. } => Some(entry),
+            _ => None,
+        });
+        self.hub.timeline.complete_live_prevs(entries).await;
         for delivery in batch.drain(..) {
             match delivery {
                 Delivery::Event { topic, entry } => self.event(topic, entry),

@@ -8,6 +8,7 @@ use super::outbox::{Taken, Written};
 use super::*;
 use crate::auth::SigningKey;
 use crate::config::AuthConfig;
+use crate::doubles::{PlainHistory, entries, message, user};
 
 fn caller(expires_at: Timestamp) -> Caller {
     Caller {
@@ -39,17 +40,18 @@ async fn hub(data: &tempfile::TempDir) -> (Arc<Hub>, Arc<dyn Log>) {
 async fn hub_that_looks(data: &tempfile::TempDir, look_every: Duration) -> (Arc<Hub>, Arc<dyn Log>) {
     let log = log::open(&log::Config::default(), data.path(), Region::default()).await.unwrap();
     let directory = directory::open(&directory::Config::default(), data.path()).await.unwrap();
-    (start(data, log.clone(), directory, look_every).await, log)
+    (start(data, log.clone(), (directory, PlainHistory::of(&[])), look_every).await, log)
 }
 
 async fn start(
     data: &tempfile::TempDir,
     log: Arc<dyn Log>,
-    directory: Arc<dyn Directory>,
+    (directory, history): (Arc<dyn Directory>, Arc<PlainHistory>),
     look_every: Duration,
 ) -> Arc<Hub> {
     let key = SigningKey::open(&data.path().join("key.pem")).unwrap();
     let parts = Parts {
+        timeline: Arc::new(Timeline::new(log.clone(), history)),
         log,
         membership: Arc::new(Membership::new(directory.clone())),
         directory,
@@ -119,6 +121,35 @@ async fn when_something_is_lost_everybody_comes_back() {
     assert_eq!(code, GOING_AWAY);
     assert!(reason.contains(r#""resume":true"#) && reason.len() <= 123, "{reason}");
     assert!(!hub.is_closed(), "new connections are taken");
+}
+
+#[tokio::test]
+async fn a_live_event_names_the_one_before_it_that_only_history_has() {
+    let data = tempfile::tempdir().unwrap();
+    let log = log::open(&log::Config::default(), data.path(), Region::default()).await.unwrap();
+    let directory = directory::open(&directory::Config::default(), data.path()).await.unwrap();
+    // Its id says that it is older than what the log has kept.
+    let group = GroupId::generate(Region::default()).to_string();
+    let group: GroupId = format!("018bcfe5-6800{}", &group[13..]).parse().unwrap();
+    let long_ago = entries(group.into(), &[message(user(), "long ago")]);
+    let hub = start(&data, log.clone(), (directory, PlainHistory::of(&long_ago)), LOOK_EVERY).await;
+    let presence = hub.join(&caller(Timestamp::MAX), Listening::ForFrames).await.unwrap();
+    presence.connection.outbox.speak([]);
+    hub.rooms.enter(Topic::Group(group), &presence.connection, usize::MAX).await.unwrap();
+    let elsewhere = GroupId::generate(Region::default());
+    for (group, text) in [(elsewhere, "1"), (elsewhere, "2"), (elsewhere, "3"), (group, "now")] {
+        let event = message(user(), text);
+        let append = log::Append { conversation: group.into(), id: event.id, payload: event.encode(), trace: None };
+        log.append(append).await.unwrap().await.unwrap();
+    }
+    let told = std::cell::RefCell::new(String::new());
+    until("the event comes", || {
+        let chunks = found(&presence.connection).1;
+        told.borrow_mut().extend(chunks.iter().map(|chunk| String::from_utf8_lossy(chunk)));
+        told.borrow().contains("now")
+    })
+    .await;
+    assert!(told.borrow().contains(&format!(r#""prev":{},"#, long_ago[0].position.seq)), "{told:?}");
 }
 
 #[tokio::test]
@@ -196,7 +227,7 @@ async fn a_session_that_ended_before_the_edge_began_is_refused_from_the_start() 
     let (other, log) = hub(&data).await;
     let (ada, token) = signed_in(&other).await;
     end_untold(&other, &ada).await;
-    let hub = start(&data, log, other.directory.clone(), Duration::MAX).await;
+    let hub = start(&data, log, (other.directory.clone(), PlainHistory::of(&[])), Duration::MAX).await;
     assert_eq!(hub.tokens.verify(&token).unwrap_err().code(), "unauthenticated");
 }
 

@@ -157,6 +157,65 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn what_the_log_has_let_go_of_is_no_hole_in_the_events(
+        steps in steps(),
+        silences in proptest::collection::vec(0..40_usize, 0..4),
+        (stored, trimmed) in (0..=40_usize, 0..=40_usize),
+        after in 0..90_u64,
+        limit in 0..50_usize,
+    ) {
+        let conversation = group();
+        let all = entries(conversation, &events(&steps, [user(), user()]));
+        let stored = stored.min(all.len());
+        let mut kept = all[trimmed.min(stored)..].to_vec();
+        if let Some(first) = kept.first_mut() {
+            first.prev = 0;
+        }
+        // After a long silence, ingest was not told what came before either.
+        let mut told = all[..stored].to_vec();
+        for silence in silences.into_iter().filter(|silence| *silence < stored) {
+            told[silence].prev = 0;
+        }
+        let timeline = Timeline::new(PlainLog::kept_for(Duration::ZERO, &kept), PlainHistory::of(&told));
+        run(async {
+            let read = timeline.events(conversation, after, limit).await.unwrap();
+            let expected: Vec<Entry> =
+                all.iter().filter(|entry| entry.position.seq > after).take(limit).cloned().collect();
+            prop_assert_eq!(&read, &expected);
+            prop_assert!(is_whole(after, &read));
+            // What comes live after a silence comes twice, once for each of its topics.
+            let Some(next) = all.get(stored) else { return Ok(()) };
+            let mut live = [0, 0].map(|prev| Entry { prev, ..next.clone() });
+            timeline.complete_live_prevs(live.iter_mut()).await;
+            prop_assert_eq!(&live, &[next.clone(), next.clone()]);
+            Ok(())
+        })?;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn live_events_wait_a_moment_for_a_history_that_does_not_answer() {
+    let mut all = entries(group(), &[message(user(), "1"), message(user(), "2")]);
+    all[1].prev = 0;
+    let log = || PlainLog::kept_for(Duration::ZERO, &all[1..]);
+    let silent = Timeline::new(log(), Arc::new(AwayHistory { is_silent: true, ..AwayHistory::default() }));
+    let (mut live, began) = (all[1].clone(), Instant::now());
+    silent.complete_live_prevs(std::iter::once(&mut live)).await;
+    assert_eq!((live.prev, began.elapsed()), (0, Duration::from_millis(50)), "it comes without");
+    let away = Arc::new(AwayHistory::default());
+    let timeline = Timeline::new(log(), away.clone());
+    for _ in 0..3 {
+        timeline.complete_live_prevs(std::iter::once(&mut live)).await;
+    }
+    assert_eq!(
+        away.asked.load(std::sync::atomic::Ordering::Relaxed),
+        1,
+        "one who is away is not asked again and again"
+    );
+}
+
 #[test]
 fn while_history_is_away_the_newest_page_of_an_old_conversation_is_read() {
     let conversation = group();

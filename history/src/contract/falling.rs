@@ -40,6 +40,7 @@ pub(crate) async fn the_order_is_the_logs_though_its_time_falls(history: &dyn Hi
 async fn check(history: &dyn History, room: &Room, all: &[Entry]) {
     let messages: Vec<u64> = (1..=DAYS.len() as u64).collect();
     for place in 0..=all.len() as u64 + 1 {
+        assert_eq!(history.last_seq(room.conversation, place).await.unwrap(), place.min(all.len() as u64));
         for limit in [1, 3, 100] {
             let events = history.events(room.conversation, place, limit).await.unwrap();
             let later: Vec<Entry> =

@@ -166,6 +166,8 @@ async fn compare_pages(
     let model = Model::of(conversation, entries);
     assert_eq!(history.messages(conversation, &page).await.unwrap(), model.page(&page), "{page:?}");
     let (after_seq, limit) = (question.after_seq.unwrap_or_default(), question.limit);
+    let before = model.events.iter().map(|event| event.position.seq).filter(|seq| *seq <= after_seq).max();
+    assert_eq!(history.last_seq(conversation, after_seq).await.unwrap(), before.unwrap_or(0));
     let events: Vec<_> = model.events.into_iter().filter(|event| event.position.seq > after_seq).take(limit).collect();
     assert_eq!(history.events(conversation, after_seq, limit).await.unwrap(), events);
 }

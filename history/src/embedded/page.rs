@@ -55,6 +55,17 @@ impl Store {
         };
         in_order.take(limit).map(entry).collect()
     }
+
+    pub(super) fn last_seq(&self, conversation: ConversationId, until: u64) -> Result<u64> {
+        let view = self.view();
+        let Some(number) = view.number(conversation)? else { return Ok(0) };
+        let last = |class| {
+            let (first, end) = (Place { class, seq: 0 }, Place { class, seq: until.saturating_add(1) });
+            view.range(Table::Events, number.event(first), number.event(end)).next_back().map(numbered).transpose()
+        };
+        let seqs = [last(Class::Message)?, last(Class::Other)?].into_iter().flatten().map(|(seq, _)| seq);
+        Ok(seqs.max().unwrap_or(0))
+    }
 }
 
 /// The first place in `seqs` of a message that was stored at `since` or later; the end when there is none. As

@@ -53,6 +53,7 @@ pub(super) struct Events {
     last_time: PreparedStatement,
     entries: PreparedStatement,
     entry: PreparedStatement,
+    last: PreparedStatement,
     epochs: PreparedStatement,
 }
 
@@ -80,6 +81,8 @@ const ENTRIES: &str = "SELECT seq, epoch, prev, at, payload FROM events \
     ORDER BY class DESC, seq ASC LIMIT ?";
 const ENTRY: &str = "SELECT seq, epoch, prev, at, payload FROM events \
     WHERE conversation = ? AND bucket = ? AND class = ? AND seq = ?";
+const LAST: &str = "SELECT seq FROM events \
+    WHERE conversation = ? AND bucket = ? AND class = ? AND seq <= ? ORDER BY class ASC, seq DESC LIMIT 1";
 const EPOCHS: &str = "SELECT seq, epoch FROM events \
     WHERE conversation = ? AND bucket = ? AND class = ? AND seq IN ?";
 
@@ -94,6 +97,7 @@ impl Events {
             last_time: connection.prepare_read(LAST_TIME).await?,
             entries: connection.prepare_read(ENTRIES).await?,
             entry: connection.prepare_read(ENTRY).await?,
+            last: connection.prepare_read(LAST).await?,
             epochs: connection.prepare_read(EPOCHS).await?,
         })
     }
@@ -168,6 +172,16 @@ impl Events {
         let values = (conversation.key(), bucket.0, class as i8, stamp::number(seq));
         let row: Option<EntryRow> = self.connection.row(&self.entry, values).await?;
         Ok(row.map(|row| row.read(conversation)).transpose()?.flatten())
+    }
+
+    /// The last place of an event up to and with `until`.
+    pub(super) async fn last(&self, Partition { key, bucket, .. }: Partition<'_>, until: u64) -> Result<Option<u64>> {
+        let class = |class: Class| {
+            let values = (key, bucket.0, class as i8, stamp::number(until));
+            self.connection.row::<(i64,)>(&self.last, values)
+        };
+        let (message, other) = try_join(class(Class::Message), class(Class::Other)).await?;
+        message.max(other).map(|(seq,)| stamp::seq(seq)).transpose()
     }
 
     /// The logs that the events at these places come from, where there are any; at most [`ROWS_NAMED`].

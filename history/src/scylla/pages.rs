@@ -78,6 +78,16 @@ impl Pages {
     }
 }
 
+/// The ends of what lies before a place.
+impl Pages {
+    /// The last event of any kind up to and with `until`, which must be stored whole up to there; 0 where there is none.
+    pub(super) async fn last_seq(&self, conversation: ConversationId, until: u64) -> Result<u64> {
+        let key = conversation.key();
+        let Some(bucket) = self.buckets.of(&key, until).await? else { return Ok(0) };
+        Ok(self.events.last(Partition { conversation, key: &key, bucket }, until).await?.unwrap_or(0))
+    }
+}
+
 /// One page on its way.
 struct PageReader<'a> {
     pages: &'a Pages,

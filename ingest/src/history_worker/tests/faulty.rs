@@ -84,6 +84,10 @@ impl History for FaultyHistory {
         self.history.events(conversation, after_seq, limit).await
     }
 
+    async fn last_seq(&self, conversation: ConversationId, until: u64) -> Result<u64> {
+        self.history.last_seq(conversation, until).await
+    }
+
     async fn peers(&self, user: UserId, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {
         self.history.peers(user, after, limit).await
     }

@@ -36,6 +36,10 @@ impl History for Late<dyn History> {
         self.there(Error::Unavailable)?.events(conversation, after_seq, limit).await
     }
 
+    async fn last_seq(&self, conversation: ConversationId, until: u64) -> Result<u64> {
+        self.there(Error::Unavailable)?.last_seq(conversation, until).await
+    }
+
     async fn peers(&self, user: UserId, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {
         self.there(Error::Unavailable)?.peers(user, after, limit).await
     }
