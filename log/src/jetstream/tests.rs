@@ -88,5 +88,6 @@ mod keeps_the_contract {
 mod elections;
 mod faults;
 mod processes;
+mod relay;
 mod settings;
 mod sharing;

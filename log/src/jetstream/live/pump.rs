@@ -1,19 +1,22 @@
 //! The task of a feed: reads what the server sends, in order, and hands it on.
 //!
-//! What it missed it reads back from the log before it goes on. That it missed something it knows from `prev`, and
-//! after a lost connection from comparing how far it was with where each shard ends.
+//! What it missed it reads back from the log before it goes on. That it missed something in a conversation it knows
+//! from `prev`. That it may have missed something in a shard it knows from a lost connection, from a leader that does
+//! not answer on this connection ([`rounds`]), and from a new leader. Such a shard is *behind*: nothing more of it is
+//! handed on until it is read back up to its end ([`refill`]); the others go on meanwhile.
 
 mod refill;
+mod rounds;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 use types::{ConversationId, Entry, Position};
 
+use self::rounds::Rounds;
 use super::outlet::Outlet;
 use super::seen::{Step, Topics};
 use super::{Change, Listener, Live};
@@ -36,8 +39,6 @@ const TICKS_PER_LOOK: u64 = 5;
 const QUIET: Duration = Duration::from_secs(5);
 /// How long after that it has to say anything.
 const DEAD: Duration = Duration::from_secs(12);
-/// How long a confirmation may take before it is asked for again.
-const CONFIRMING: Duration = Duration::from_secs(2);
 /// The first pause after a failure to connect; each further one is twice as long, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between two attempts to connect.
@@ -61,27 +62,15 @@ pub(super) struct Pump {
     next_number: u64,
     /// Of each shard, the `seq` up to which everything that is listened to was handed on.
     floors: Vec<u64>,
-    /// Where each shard ended at the last look.
-    last_look: Vec<u64>,
-    /// Whether reading stood still since the last look, because the reader is slow.
-    stood_still: bool,
-    /// Shards whose stream has a new leader.
-    elected: BTreeSet<u16>,
-    rounds: Vec<Round>,
-    next_round: u64,
+    /// Shards of which something may be missing, and from where they are to be read back.
+    behind: BTreeMap<u16, u64>,
+    /// Those of them that can be read back now: what is stored from now on will come by itself.
+    ready: BTreeSet<u16>,
+    rounds: Rounds,
     /// Whether there was a connection before.
     was_connected: bool,
     out: BytesMut,
     batch: Vec<Delivery>,
-}
-
-/// Subscriptions that the server has been told of and has not confirmed.
-struct Round {
-    number: u64,
-    topics: Vec<(Topic, Vec<oneshot::Sender<()>>)>,
-    /// Answers that are still to come.
-    missing: u16,
-    asked: Instant,
 }
 
 impl Pump {
@@ -97,12 +86,10 @@ impl Pump {
             inbox: live.reading.client.new_inbox(),
             topics: Topics::default(),
             next_number: 1,
-            last_look: floors.clone(),
             floors,
-            stood_still: false,
-            elected: BTreeSet::new(),
-            rounds: Vec::new(),
-            next_round: 0,
+            behind: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            rounds: Rounds::default(),
             was_connected: false,
             out: BytesMut::new(),
             batch: Vec::new(),
@@ -141,21 +128,27 @@ impl Pump {
     async fn connect_and_follow(&mut self, server: &str) -> Result<()> {
         let mut opened = Link::open(server, &self.address, "rookery feed").await?;
         let link = &mut opened;
-        self.begin(link).await?;
+        self.begin(link);
         let (mut tick, mut ticks) = (Instant::now() + TICK, 0);
         let mut heard = Instant::now();
         loop {
+            let has_room = self.outlet.has_room();
+            if has_room && !self.ready.is_empty() {
+                self.read_back().await;
+                heard = Instant::now();
+            }
             if !self.out.is_empty() {
                 link.write(&self.out.split()).await?;
             }
-            let has_room = self.outlet.has_room();
             tokio::select! {
                 () = self.listener.changed.notified() => self.apply_changes(link),
                 op = link.read(), if has_room => {
-                    heard = Instant::now();
                     self.take_all(op?, link).await?;
+                    heard = Instant::now();
                 }
-                () = self.outlet.room(), if !has_room => self.stood_still = true,
+                () = self.outlet.room(), if !has_room => {}
+                // There is more to be read back.
+                () = std::future::ready(()), if has_room && !self.ready.is_empty() => {}
                 () = sleep_until(tick) => {
                     tick = Instant::now() + TICK;
                     ticks += 1;
@@ -163,44 +156,28 @@ impl Pump {
                         heard = Instant::now();
                     }
                     self.look_after(link, heard, ticks)?;
-                    self.follow_elections().await?;
                 }
             }
         }
     }
 
-    /// Subscribes to everything anew, and reads back what was missed meanwhile.
-    async fn begin(&mut self, link: &mut Link) -> Result<()> {
+    /// Subscribes to everything anew. All shards are behind by what was stored meanwhile.
+    fn begin(&mut self, link: &Link) {
         self.out.clear();
-        wire::subscribe(&mut self.out, &format!("{}.*", self.inbox), ANSWERS);
+        wire::subscribe(&mut self.out, &format!("{}.>", self.inbox), ANSWERS);
         if link.info.cluster.is_some() {
             wire::subscribe(&mut self.out, &Names::elections(), ELECTIONS);
         }
         let (names, out) = (&self.reading.names, &mut self.out);
         self.topics.each(|topic, number| subscribe(out, names, topic, number));
-        let unconfirmed = std::mem::take(&mut self.rounds).into_iter().flat_map(|round| round.topics).collect();
-        self.ask_round(link, unconfirmed);
-        link.write(&self.out.split()).await?;
-        let began = Instant::now();
-        while !self.rounds.is_empty() {
-            let op = tokio::time::timeout_at(began + DEAD, link.read()).await;
-            match op.map_err(|_| unavailable("the server does not confirm subscriptions"))?? {
-                Op::Message(message) if message.sid == ANSWERS => self.answered(&message),
-                Op::Message(message) if message.sid == ELECTIONS => self.note_election(&message),
-                // It comes again from the log, after what was missed before it.
-                Op::Message(message) if Heard::of(message.sid).0 != Heard::Notice => {}
-                Op::Message(message) => self.message(message).await?,
-                Op::Pong => self.confirmed_by_pong(),
-                Op::Ping => wire::pong(&mut self.out),
-                Op::Error(error) => tracing::warn!(error, "NATS reports"),
-                _ => {}
-            }
-        }
+        let unconfirmed = self.rounds.begin();
+        self.ready.clear();
+        (0..self.reading.names.shards).for_each(|shard| self.fall_behind(shard, 0));
+        self.ask(link, unconfirmed, self.all_shards());
         if std::mem::replace(&mut self.was_connected, true) {
             self.batch.push(Delivery::Interrupted);
+            self.outlet.push(&mut self.batch);
         }
-        self.outlet.push(&mut self.batch);
-        self.catch_up().await
     }
 
     /// Makes the changes that were asked for.
@@ -217,7 +194,7 @@ impl Pump {
             }
         }
         if !subscribed.is_empty() {
-            self.ask_round(link, subscribed);
+            self.ask(link, subscribed, self.all_shards());
         }
     }
 
@@ -237,51 +214,6 @@ impl Pump {
         }
     }
 
-    /// Asks for the confirmation of what is subscribed to. A server on its own confirms by answering a `PING`. In a
-    /// cluster the servers that lead the streams must know too: an answer from each, which comes by the way on
-    /// which they were told, confirms that they do.
-    fn ask_round(&mut self, link: &Link, topics: Vec<(Topic, Vec<oneshot::Sender<()>>)>) {
-        self.next_round += 1;
-        let names = Arc::clone(&self.reading.names);
-        let shards = if link.info.cluster.is_some() { names.shards } else { 0 };
-        for shard in 0..shards {
-            let subject = format!("$JS.API.STREAM.MSG.GET.{}", names.stream(shard));
-            // What is asked does not matter, so it is asked for nothing.
-            wire::publish(&mut self.out, &subject, &format!("{}.{}", self.inbox, self.next_round), br#"{"seq":0}"#);
-        }
-        if shards == 0 {
-            wire::ping(&mut self.out);
-        }
-        let round = Round { number: self.next_round, topics, missing: shards.max(1), asked: Instant::now() };
-        self.rounds.push(round);
-    }
-
-    fn answered(&mut self, message: &wire::Heard) {
-        let number = std::str::from_utf8(&message.subject).ok().and_then(|subject| subject.rsplit('.').next());
-        let number = number.and_then(|number| number.parse::<u64>().ok());
-        // A shard without a leader is asked again.
-        if message.headers.starts_with(b"NATS/1.0 503") {
-            return;
-        }
-        let Some(index) = self.rounds.iter().position(|round| Some(round.number) == number) else { return };
-        self.rounds[index].missing -= 1;
-        if self.rounds[index].missing == 0 {
-            confirm(self.rounds.remove(index));
-        }
-    }
-
-    fn note_election(&mut self, message: &wire::Heard) {
-        self.elected.extend(self.reading.names.read_election(&message.subject));
-    }
-
-    /// A `PONG` answers the oldest `PING`. One that was sent for its own sake does no harm: it confirms too early only
-    /// what was asked after it, which the server has read before it answers.
-    fn confirmed_by_pong(&mut self) {
-        if self.rounds.first().is_some_and(|round| round.missing == 1) {
-            confirm(self.rounds.remove(0));
-        }
-    }
-
     /// Takes `first` and all that was read along with it.
     async fn take_all(&mut self, first: Op, link: &mut Link) -> Result<()> {
         let mut next = Some(first);
@@ -298,12 +230,19 @@ impl Pump {
     async fn take(&mut self, op: Op, link: &Link) -> Result<()> {
         match op {
             Op::Message(message) if message.sid == ANSWERS => self.answered(&message),
-            Op::Message(message) if message.sid == ELECTIONS => self.note_election(&message),
+            Op::Message(message) if message.sid == ELECTIONS => self.elected(&message, link),
             Op::Message(message) => return self.message(message).await,
             Op::Ping => wire::pong(&mut self.out),
-            Op::Pong if link.info.cluster.is_none() => self.confirmed_by_pong(),
+            Op::Pong => self.ponged(),
+            // Servers come and go, or routes between them.
+            Op::Info(_) if link.info.cluster.is_some() => {
+                (0..self.reading.names.shards).for_each(|shard| self.fall_behind(shard, 0));
+                self.ask(link, Vec::new(), self.all_shards());
+            }
+            // Without this permission, what a leader that ended has not told comes with the next event.
+            Op::Error(error) if error.contains("LEADER_ELECTED") => tracing::warn!(error, "NATS reports"),
             Op::Error(error) => return Err(unavailable(error)),
-            Op::Pong | Op::Info(_) | Op::Nothing => {}
+            Op::Info(_) | Op::Nothing => {}
         }
         Ok(())
     }
@@ -350,14 +289,18 @@ impl Pump {
     }
 
     async fn event(&mut self, topic: Topic, entry: Entry, shard: u16) -> Result<()> {
-        match self.topics.step(topic, &entry) {
+        self.reading.learn_end(shard, entry.position.seq);
+        if self.behind.contains_key(&shard) {
+            // It will be read back, after what is missing before it.
+            return Ok(());
+        }
+        match self.topics.step(topic, shard, &entry) {
             Step::Drop => return Ok(()),
             Step::Deliver => self.deliver(topic, entry.clone()),
             Step::Refill(after) => self.refill(topic, after, &entry).await?,
         }
         let floor = &mut self.floors[usize::from(shard)];
         *floor = entry.position.seq.max(*floor);
-        self.reading.learn_end(shard, entry.position.seq);
         Ok(())
     }
 
@@ -366,34 +309,28 @@ impl Pump {
         self.batch.push(Delivery::Event { topic, entry });
     }
 
-    /// Sees whether the server lives and answers, and how far the log is.
+    /// Sees whether the server lives, and whether the leader of each shard answers.
     fn look_after(&mut self, link: &Link, heard: Instant, ticks: u64) -> Result<()> {
         if heard.elapsed() > DEAD {
             return Err(unavailable("the server is silent"));
         }
         if heard.elapsed() > QUIET {
-            wire::ping(&mut self.out);
+            self.rounds.ping(&mut self.out);
         }
-        if self.rounds.iter().any(|round| round.asked.elapsed() > CONFIRMING) {
-            let again = std::mem::take(&mut self.rounds).into_iter().flat_map(|round| round.topics).collect();
-            self.ask_round(link, again);
+        if link.info.cluster.is_some() {
+            self.give_up_rounds();
         }
         if ticks.is_multiple_of(TICKS_PER_LOOK) {
             self.look_at_ends();
+            self.ask(link, Vec::new(), self.all_shards());
+        } else if let Some(unasked) = self.unasked() {
+            self.ask(link, Vec::new(), unasked);
         }
         Ok(())
     }
 
-    /// Everything that was stored before the last look has come long since, unless reading stood still. So less is to
-    /// be read back should the connection be lost.
-    fn look_at_ends(&mut self) {
-        let looked: Vec<u64> = (0..).zip(&self.floors).map(|(shard, _)| self.reading.known_end(shard)).collect();
-        let before = std::mem::replace(&mut self.last_look, looked);
-        if !std::mem::take(&mut self.stood_still) {
-            for (floor, before) in self.floors.iter_mut().zip(before) {
-                *floor = before.max(*floor);
-            }
-        }
+    /// Finds out how far the log is.
+    fn look_at_ends(&self) {
         let reading = Arc::clone(&self.reading);
         drop(tokio::spawn(async move {
             if let Err(error) = reading.ends().await {
@@ -401,17 +338,14 @@ impl Pump {
             }
         }));
     }
+
+    fn all_shards(&self) -> BTreeSet<u16> {
+        (0..self.reading.names.shards).collect()
+    }
 }
 
 fn subscribe(out: &mut BytesMut, names: &Names, topic: Topic, number: u64) {
     for (heard, subject) in names.subscriptions(topic) {
         wire::subscribe(out, &subject, heard.sid(number));
-    }
-}
-
-fn confirm(round: Round) {
-    for waiting in round.topics.into_iter().flat_map(|(_, waiting)| waiting) {
-        // Who no longer waits has been told that it takes too long.
-        waiting.send(()).ok();
     }
 }

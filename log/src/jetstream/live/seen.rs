@@ -7,8 +7,8 @@ use types::{ConversationId, Entry};
 
 use crate::Topic;
 
-/// Conversations of one user whose last event is remembered. Of others a gap is not noticed here; whoever reads
-/// still sees it by `prev`.
+/// Conversations of one user whose last event is remembered. When there are more, all are forgotten, and what was
+/// delivered of each shard counts for each of its conversations.
 const PEERS: usize = 4_096;
 
 /// The topics that a feed listens to.
@@ -75,25 +75,18 @@ impl Topics {
     }
 
     /// What is to be done with an event of the topic.
-    pub(super) fn step(&self, topic: Topic, entry: &Entry) -> Step {
+    pub(super) fn step(&self, topic: Topic, shard: u16, entry: &Entry) -> Step {
         let Some(heard) = self.known.get(&topic) else { return Step::Drop };
-        let last = heard.last.of(entry.conversation);
-        if entry.position.seq <= last {
+        if entry.position.seq <= heard.last.of(entry.conversation) {
             return Step::Drop;
         }
-        // Of a conversation of which nothing was delivered yet, whatever comes is the first.
-        if last > 0 && entry.prev > last {
-            return Step::Refill(last);
-        }
-        Step::Deliver
+        let known = heard.known(shard, entry.conversation);
+        if entry.prev > known { Step::Refill(known) } else { Step::Deliver }
     }
 
     /// Whether an event of the topic is to be delivered and was not.
     pub(super) fn lacks(&self, topic: Topic, shard: u16, entry: &Entry) -> bool {
-        self.known.get(&topic).is_some_and(|heard| {
-            let since = heard.since.get(usize::from(shard)).copied().unwrap_or(0);
-            entry.position.seq > heard.last.of(entry.conversation).max(since)
-        })
+        self.known.get(&topic).is_some_and(|heard| entry.position.seq > heard.known(shard, entry.conversation))
     }
 
     /// Notes that nothing up to `seq` will be delivered of these conversations.
@@ -118,12 +111,33 @@ impl Topics {
             Last::One(last) => *last = seq,
             Last::Each(each) => {
                 if each.len() >= PEERS && !each.contains_key(&conversation) {
+                    heard.since = raised(&heard.since, each);
                     each.clear();
                 }
                 each.insert(conversation, seq);
             }
         }
     }
+}
+
+impl Heard {
+    /// The `seq` up to which nothing of a conversation is missing.
+    fn known(&self, shard: u16, conversation: ConversationId) -> u64 {
+        self.last.of(conversation).max(self.since.get(usize::from(shard)).copied().unwrap_or(0))
+    }
+}
+
+/// The places of `since`, raised to what was delivered of each shard.
+#[expect(clippy::iter_over_hash_type, reason = "the greatest is the greatest in any order")]
+fn raised(since: &[u64], delivered: &HashMap<ConversationId, u64>) -> Arc<[u64]> {
+    let mut raised = since.to_vec();
+    let shards = u16::try_from(raised.len()).unwrap_or(u16::MAX);
+    for (conversation, seq) in delivered {
+        if let Some(place) = raised.get_mut(usize::from(conversation.shard(shards))) {
+            *place = (*seq).max(*place);
+        }
+    }
+    raised.into()
 }
 
 impl Last {
@@ -144,4 +158,54 @@ pub(super) fn topics_of(conversation: ConversationId) -> impl Iterator<Item = To
         }
     };
     topics.into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use types::{Epoch, Position, Region, Timestamp, UserId};
+
+    use super::*;
+
+    fn entry(conversation: ConversationId, seq: u64, prev: u64) -> Entry {
+        let (position, at) = (Position { epoch: Epoch::new(1), seq }, Timestamp::from_millis(0));
+        Entry { conversation, position, prev, at, payload: Bytes::new(), trace: None }
+    }
+
+    fn user() -> UserId {
+        UserId::generate(Region::default())
+    }
+
+    #[test]
+    fn the_first_event_of_a_conversation_shows_what_is_missing_since_it_was_listened_to() {
+        let (me, conversation) = (user(), ConversationId::direct(user(), user()));
+        let mut topics = Topics::default();
+        topics.add(Topic::User(me), 1, &Arc::from([10]));
+        let step = |topics: &Topics, seq, prev| topics.step(Topic::User(me), 0, &entry(conversation, seq, prev));
+        assert_eq!(step(&topics, 13, 12), Step::Refill(10));
+        assert_eq!(step(&topics, 13, 10), Step::Deliver);
+        assert_eq!(step(&topics, 13, 0), Step::Deliver, "there is none, or it has left the log");
+        topics.delivered(Topic::User(me), conversation, 13);
+        assert_eq!(step(&topics, 13, 12), Step::Drop);
+        assert_eq!(step(&topics, 15, 14), Step::Refill(13));
+        assert!(!topics.lacks(Topic::User(me), 0, &entry(conversation, 13, 12)));
+        assert!(topics.lacks(Topic::User(me), 0, &entry(conversation, 14, 13)));
+    }
+
+    #[test]
+    fn of_more_conversations_than_are_remembered_nothing_comes_twice() {
+        const SHARDS: u16 = 4;
+        let me = user();
+        let mut topics = Topics::default();
+        topics.add(Topic::User(me), 1, &Arc::from([0; SHARDS as usize]));
+        let conversations: Vec<_> = (0..=PEERS).map(|_| ConversationId::direct(me, user())).collect();
+        for (seq, conversation) in (1..).zip(&conversations) {
+            topics.delivered(Topic::User(me), *conversation, seq);
+        }
+        for (seq, conversation) in (1..).zip(&conversations) {
+            let shard = conversation.shard(SHARDS);
+            assert!(!topics.lacks(Topic::User(me), shard, &entry(*conversation, seq, 0)));
+            assert!(topics.lacks(Topic::User(me), shard, &entry(*conversation, PEERS as u64 + 2, seq)));
+        }
+    }
 }

@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use servers::{Home, Nats, NatsCluster, NatsOptions};
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::watch;
 use types::{ConversationId, Entry, EventId};
 
 use super::Made;
+use super::relay::Relay;
 use crate::contract::{append, event, group, next_batch, soon};
 use crate::jetstream::Options;
 use crate::{Append, Consumer, Delivery, Error, Log, Topic};
@@ -65,7 +64,7 @@ impl Written {
 }
 
 /// Sends an event until it is stored, and not for ever.
-async fn insist(log: &Arc<dyn Log>, sent: Append) -> u64 {
+pub(super) async fn insist(log: &Arc<dyn Log>, sent: Append) -> u64 {
     patiently(send_until_stored(log, sent)).await
 }
 
@@ -175,45 +174,6 @@ async fn nothing_acknowledged_is_lost_and_no_feed_has_a_hole_when_the_server_is_
     drop(nats);
 }
 
-/// Carries connections to a server, until it is cut.
-struct Relay {
-    port: u16,
-    server: String,
-    /// Whether what comes for the server is kept back.
-    holds: watch::Sender<bool>,
-    carrying: Option<tokio::task::JoinSet<()>>,
-}
-
-impl Relay {
-    async fn to(server: &str) -> Self {
-        let server = server.trim_start_matches("nats://").to_owned();
-        let mut relay = Self { port: 0, server, holds: watch::Sender::new(false), carrying: None };
-        relay.join().await;
-        relay
-    }
-
-    fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
-    }
-
-    /// Carries again, on the same port.
-    async fn join(&mut self) {
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", self.port)).await.unwrap();
-        self.port = listener.local_addr().unwrap().port();
-        let (server, holds) = (self.server.clone(), self.holds.subscribe());
-        let mut carrying = tokio::task::JoinSet::new();
-        carrying.spawn(carry(listener, server, holds));
-        self.carrying = Some(carrying);
-    }
-
-    /// Breaks all connections and takes no more.
-    async fn cut(&mut self) {
-        if let Some(mut carrying) = self.carrying.take() {
-            carrying.shutdown().await;
-        }
-    }
-}
-
 fn by_conversation(delivered: Vec<Delivery>) -> HashMap<ConversationId, Vec<u64>> {
     let mut seqs = HashMap::<ConversationId, Vec<u64>>::new();
     for delivery in delivered {
@@ -221,40 +181,6 @@ fn by_conversation(delivered: Vec<Delivery>) -> HashMap<ConversationId, Vec<u64>
         seqs.entry(entry.conversation).or_default().push(entry.position.seq);
     }
     seqs
-}
-
-/// Carries whoever connects; all are cut off when this is dropped.
-async fn carry(listener: tokio::net::TcpListener, server: String, holds: watch::Receiver<bool>) {
-    let mut connections = tokio::task::JoinSet::new();
-    while let Ok((mut client, _)) = listener.accept().await {
-        let mut server = tokio::net::TcpStream::connect(&server).await.unwrap();
-        let holds = holds.clone();
-        connections.spawn(async move {
-            let (from_client, mut to_client) = client.split();
-            let (mut from_server, to_server) = server.split();
-            tokio::select! {
-                ended = hand_on(from_client, to_server, holds) => drop(ended),
-                ended = tokio::io::copy(&mut from_server, &mut to_client) => drop(ended),
-            }
-        });
-    }
-}
-
-/// Hands on what comes, but not while it is to be kept back.
-async fn hand_on(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    mut holds: watch::Receiver<bool>,
-) -> std::io::Result<()> {
-    let mut bytes = vec![0; 64 * 1024];
-    loop {
-        let read = from.read(&mut bytes).await?;
-        holds.wait_for(|holds| !holds).await.map_err(std::io::Error::other)?;
-        if read == 0 {
-            return Ok(());
-        }
-        to.write_all(&bytes[..read]).await?;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -489,7 +415,7 @@ async fn a_cluster_of_three_goes_on_when_the_leader_is_killed() {
     let cluster = survive(Arc::clone(&log), move |written| {
         for _ in 0..3 {
             written.wait_for_more();
-            let leader = runtime.block_on(leader(&options));
+            let leader = runtime.block_on(leader(&options, 0));
             let server = cluster.server(&leader).unwrap();
             server.kill().unwrap();
             written.wait_for_more();
@@ -504,13 +430,13 @@ async fn a_cluster_of_three_goes_on_when_the_leader_is_killed() {
     drop(cluster);
 }
 
-/// Who leads the first stream.
-async fn leader(options: &Options) -> String {
+/// Who leads a shard's stream.
+pub(super) async fn leader(options: &Options, shard: u16) -> String {
     let names = crate::jetstream::names::Names::new(&options.name, options.region, options.shards).unwrap();
     let context = async_nats::jetstream::new(async_nats::connect(&options.servers).await.unwrap());
     let began = Instant::now();
     loop {
-        let stream = context.get_stream(names.stream(0)).await;
+        let stream = context.get_stream(names.stream(shard)).await;
         let leader = stream.ok().and_then(|stream| stream.cached_info().cluster.clone()?.leader);
         if let Some(leader) = leader {
             return leader;

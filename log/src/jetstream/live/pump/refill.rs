@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use types::{ConversationId, Entry};
 
 use super::Pump;
@@ -13,13 +13,12 @@ use crate::{Delivery, Result, Topic};
 
 /// Events of one shard that are read back at most; more are lost to this feed.
 const STRETCH: u64 = if cfg!(test) { 10_000 } else { 50_000 };
-/// Events at the end of a shard that are looked through when its stream has a new leader: more than a leader can have had
-/// on their way, and than come until it is looked for them.
-const UNTOLD: u64 = 16_384;
 /// Events of one conversation that are read back at most.
 const GAP: usize = 4 * BATCH;
 /// How long it is tried to read a gap.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long shards are read back before the others have their turn.
+const MOMENT: Duration = Duration::from_secs(1);
 /// The pause before the next attempt.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -57,48 +56,37 @@ impl Pump {
         }
     }
 
-    /// Reads back what was stored in each shard while nothing came.
-    pub(super) async fn catch_up(&mut self) -> Result<()> {
-        let ends = self.reading.ends().await?;
-        for (shard, end) in (0..).zip(ends) {
-            self.catch_up_shard(shard, end).await?;
+    /// Reads back a shard that is behind, for a moment: the others are not to wait for long. What is left is read the
+    /// next time; a shard of which nothing can be read is asked anew.
+    pub(super) async fn read_back(&mut self) {
+        let Some(shard) = self.ready.first().copied() else { return };
+        let before = self.behind.get(&shard).copied();
+        // Cancelled between two stretches or within one, which is then read again.
+        let outcome = timeout(MOMENT, self.read_back_shard(shard)).await;
+        if let Ok(Err(error)) = &outcome {
+            tracing::debug!(shard, %error, "a shard cannot be read back");
         }
-        Ok(())
+        if !matches!(outcome, Ok(Ok(()))) && self.behind.get(&shard).copied() == before {
+            self.ready.remove(&shard);
+        }
     }
 
-    /// Reads back what the leaders of streams that have a new one have stored at last and may not have told of: an event
-    /// that a majority of the replicas has is stored, though the leader ends before it sends the live copy.
-    pub(super) async fn follow_elections(&mut self) -> Result<()> {
-        for shard in std::mem::take(&mut self.elected) {
-            let Ok(end) = self.reading.end(shard).await else {
-                // It has lost the lead again, or is not ready.
-                self.elected.insert(shard);
-                continue;
-            };
-            let floor = &mut self.floors[usize::from(shard)];
-            *floor = end.saturating_sub(UNTOLD).max(self.reading.base).min(*floor);
-            self.catch_up_shard(shard, end).await?;
-        }
-        Ok(())
-    }
-
-    async fn catch_up_shard(&mut self, shard: u16, end: u64) -> Result<()> {
-        let mut prevs = HashMap::new();
+    async fn read_back_shard(&mut self, shard: u16) -> Result<()> {
+        let end = self.reading.end(shard).await?;
         let index = usize::from(shard);
-        if self.topics.is_empty() {
-            self.floors[index] = end.max(self.floors[index]);
+        if self.topics.is_empty() || end.saturating_sub(self.floors[index]) > STRETCH {
+            self.pass_over(shard, end);
         }
-        if end.saturating_sub(self.floors[index]) > STRETCH {
-            self.lose(shard, end);
-        }
-        while self.floors[index] < end {
-            let after = self.floors[index];
+        let mut prevs = HashMap::new();
+        while let Some(after) = self.behind.get(&shard).copied().filter(|after| *after < end) {
             let mut entries = self.reading.stretch(shard, after, end).await?;
             let Some(through) = entries.last().map(|last| last.position.seq) else {
-                self.lose(shard, end);
+                // All of it has left the log.
+                self.pass_over(shard, end);
                 break;
             };
-            if entries[0].position.seq > after + 1 {
+            // What is missing below the floor was handed on before it left the log.
+            if entries[0].position.seq > after.max(self.floors[index]) + 1 {
                 self.batch.push(Delivery::Lost);
             }
             entries.retain(|entry| topics_of(entry.conversation).any(|topic| self.topics.number_of(topic).is_some()));
@@ -107,11 +95,28 @@ impl Pump {
                 self.deliver_again(shard, &entry);
             }
             // Only now: should the connection break on the way, this is read once more.
-            self.floors[index] = through.max(after);
+            self.behind.insert(shard, through);
+            self.floors[index] = through.max(self.floors[index]);
             self.outlet.push(&mut self.batch);
             self.outlet.room().await;
         }
+        self.behind.remove(&shard);
+        self.ready.remove(&shard);
         Ok(())
+    }
+
+    /// Goes on at the end of a shard. What was not handed on before is too much, or has left the log.
+    fn pass_over(&mut self, shard: u16, end: u64) {
+        let floor = &mut self.floors[usize::from(shard)];
+        if end > std::mem::replace(floor, end.max(*floor)) && !self.topics.is_empty() {
+            tracing::warn!(shard, "a feed has missed more than can be read back");
+            self.batch.push(Delivery::Lost);
+            self.outlet.push(&mut self.batch);
+            // Else the next event of a conversation would bring back all that it lacks, to readers who began anew behind it.
+            let names = &self.reading.names;
+            self.topics.pass_over(end, |conversation| names.shard_of(conversation) == shard);
+        }
+        self.behind.insert(shard, end);
     }
 
     /// Delivers an event of a stretch, to those of its topics that did not have it.
@@ -121,16 +126,5 @@ impl Pump {
                 self.deliver(topic, entry.clone());
             }
         }
-    }
-
-    /// Too much of a shard was missed, or it has left the log.
-    fn lose(&mut self, shard: u16, end: u64) {
-        tracing::warn!(shard, "a feed has missed more than can be read back");
-        self.batch.push(Delivery::Lost);
-        self.outlet.push(&mut self.batch);
-        self.floors[usize::from(shard)] = end;
-        // Else the next event of a conversation would bring back all that it lacks, to readers who began anew behind it.
-        let names = &self.reading.names;
-        self.topics.pass_over(end, |conversation| names.shard_of(conversation) == shard);
     }
 }
