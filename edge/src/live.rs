@@ -1,5 +1,7 @@
 //! The live half of the edge: WebSockets, long-polls and replays, over one [`Hub`].
 
+pub(crate) mod access;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;

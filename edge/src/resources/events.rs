@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 use serde::Deserialize;
 use tokio::time::Instant;
-use types::{ConversationId, Entry, Epoch, Position, Timestamp, Vector};
+use types::{ConversationId, Entry, Epoch, Position, Timestamp, UserId, Vector};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -168,7 +168,7 @@ async fn wait(live: &Arc<Live>, caller: &Caller, place: Vector, deadline: Instan
     loop {
         let known: Vec<ConversationId> = heard.iter().copied().collect();
         let news = live.news_since(caller.user, &place, &known).await?;
-        let gathered = gather(live, &place, news).await?;
+        let gathered = gather(live, caller.user, &place, news).await?;
         let is_over = !gathered.entries.is_empty() || !gathered.is_whole || outbox.is_ending();
         if !is_over && let Ok(more) = tokio::time::timeout_at(deadline, poll_fn(|ctx| outbox.poll_heard(ctx))).await {
             heard.extend(more);
@@ -185,8 +185,9 @@ struct Gathered {
     is_whole: bool,
 }
 
-/// Reads the events of the news, at most [`MAX_EVENTS`]: of each shard the first ones, so that its place can be told.
-async fn gather(live: &Live, place: &Vector, news: News) -> Result<Gathered, ApiError> {
+/// Reads the events of the news that the user may see, at most [`MAX_EVENTS`]: of each shard the first ones, so that its
+/// place can be told.
+async fn gather(live: &Live, user: UserId, place: &Vector, news: News) -> Result<Gathered, ApiError> {
     let News { starts, mut until, mut is_whole } = news;
     let mut entries = Vec::new();
     for (shard, (until, place)) in until.seqs.iter_mut().zip(&place.seqs).enumerate() {
@@ -197,7 +198,8 @@ async fn gather(live: &Live, place: &Vector, news: News) -> Result<Gathered, Api
         }
         let mut first: Vec<Entry> = Vec::new();
         for (conversation, after) in starts.iter().filter(|(conversation, _)| live.shard_of(**conversation) == shard) {
-            let more = live.timeline.events(*conversation, *after, room + 1).await?;
+            let mut more = live.timeline.events(*conversation, *after, room + 1).await?;
+            live.cut(user, *conversation, &mut more).await?;
             is_whole &= timeline::is_whole(*after, &more);
             first.extend(more.into_iter().filter(|entry| entry.position.seq <= *until));
             first.sort_unstable_by_key(|entry| entry.position.seq);

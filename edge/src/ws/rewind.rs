@@ -9,16 +9,16 @@ use std::task::Poll;
 use std::time::Duration;
 
 use log::Topic;
-use types::{Body, ConversationId, Entry, GroupId, Position, UserId, Vector};
+use types::{ConversationId, Entry, GroupId, Position, Vector};
 
 use super::job::Done;
 use super::reply::{self, Incomplete, Reason, Resumed};
 use super::request::From;
 use crate::ApiError;
 use crate::frame::Burst;
-use crate::hub::change_of_members;
 use crate::hub::connection::Connection;
 use crate::hub::outbox::Join;
+use crate::live::access::is_removal;
 use crate::live::{Live, News};
 use crate::timeline::is_whole;
 
@@ -233,25 +233,17 @@ async fn send_pages(
             }
             *after_seq = last_seq;
         }
-        if farewell.is_some() && !is_member_again(live, connection, conversation).await? {
-            return Err(Reason::NotFound);
+        if farewell.is_some() {
+            let is_member_again = live.is_member(connection.user, conversation).await;
+            if !is_member_again.map_err(|_| Reason::Unavailable)? {
+                return Err(Reason::NotFound);
+            }
         }
         if is_last && farewell.is_none() {
             return Ok(());
         }
     }
     Err(Reason::TooMany)
-}
-
-/// Whether the event ends this user's access. The log is read before the feed has told of it.
-fn is_removal(entry: &Entry, user: UserId) -> bool {
-    matches!(change_of_members(&entry.payload), Some(Body::MemberRemoved { user: removed }) if removed == user)
-}
-
-/// Whether a user who was once removed from a conversation is a member now.
-async fn is_member_again(live: &Live, connection: &Connection, conversation: ConversationId) -> Result<bool, Reason> {
-    let ConversationId::Group(group) = conversation else { return Ok(true) };
-    live.hub.is_member(connection.user, group).await.map_err(|_| Reason::Unavailable)
 }
 
 /// Cuts entries into runs of at most so many bytes, of one entry at least.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use types::ConversationId;
 
-use super::world::{PATIENCE, World, assert_chained, texts};
+use super::world::{PATIENCE, World, assert_chained, group_of, texts};
 
 fn items(answer: &Value) -> Vec<Value> {
     answer["items"].as_array().unwrap().clone()
@@ -120,4 +120,26 @@ async fn a_poll_that_waits_hears_that_its_user_was_added_to_a_group() {
     let kinds: Vec<&str> =
         answer["items"].as_array().unwrap().iter().map(|item| item["event"]["kind"].as_str().unwrap()).collect();
     assert_eq!((status, kinds.last()), (200, Some(&"member_added")), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poll_that_waits_ends_with_the_removal_of_its_user() {
+    let world = World::start().await;
+    let (ada, bob) = (world.person("ada").await, world.person("bob").await);
+    let room = world.group(&ada, &[&bob]).await;
+    let begin = world.get(&bob, "/v1/events").await.1;
+    let path = format!("/v1/events?position={}&timeout=60", begin["position"].as_str().unwrap());
+    let removing = async {
+        // Once it listens, it hears of the removal, and then waits for ingest: meanwhile others go on.
+        while world.edge.live.hub.rooms.within(log::Topic::Group(group_of(room))).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        world.set_ingesting(false);
+        world.remove(room, &ada, &bob).await;
+        world.say(&ada, room, "secret").await;
+        world.set_ingesting(true);
+    };
+    let ((status, answer), ()) = tokio::join!(world.get(&bob, &path), removing);
+    let kinds: Vec<Value> = items(&answer).iter().map(|item| item["event"]["kind"].clone()).collect();
+    assert_eq!((status, kinds), (200, vec![json!("member_removed")]), "{answer}");
 }
