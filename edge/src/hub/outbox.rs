@@ -2,7 +2,7 @@
 
 mod gates;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use types::{ConversationId, GroupId};
 
 use crate::frame::Burst;
+use gates::Rare;
 
 /// What a waiting chunk takes beside its bytes: its place in the queue.
 const CHUNK_BYTES: usize = mem::size_of::<Bytes>();
@@ -32,7 +33,8 @@ pub(crate) struct Outbox {
 #[derive(Default)]
 struct State {
     queue: VecDeque<Bytes>,
-    /// Bytes that were pushed and are not yet written, those that the task has taken included.
+    /// Bytes that were pushed and are not yet written, those that the task has taken and those that are held back
+    /// included.
     waiting_bytes: usize,
     waker: Option<Waker>,
     /// Whether the task sleeps until something is pushed.
@@ -47,23 +49,6 @@ struct State {
     is_resuming: bool,
     /// Of a long-poll, which wants to know where something happens and not what: the conversations.
     heard: Option<BTreeSet<ConversationId>>,
-}
-
-#[derive(Default)]
-struct Rare {
-    gates: BTreeMap<ConversationId, Gate>,
-    joins: VecDeque<Join>,
-    early: Vec<(ConversationId, Burst)>,
-}
-
-/// Stands before a conversation's live events while older ones are sent, and for a little while after.
-enum Gate {
-    /// Holds them back. Those up to `floor` were sent already. `is_doubt` tells that it is not known whether the user
-    /// may still see them; else older ones are being sent.
-    Closed { held: Vec<Burst>, floor: u64, is_doubt: bool },
-    /// Lets those after this `seq` pass, and is taken away by the first. The others were sent already: the log was
-    /// read faster than its feed.
-    Open(u64),
 }
 
 /// A group that a connection is to join, or to leave: the directory decides.
@@ -150,41 +135,8 @@ impl Outbox {
             // Too much happens to wait any longer. A client that resumes gets it in order or not at all.
             state.pass_early();
         }
-        if state.is_early && state.gate(conversation).is_none() {
-            state.rare().early.push((conversation, burst.clone()));
-        } else {
-            state.pass(conversation, burst);
-        }
+        state.pass(conversation, burst);
         true
-    }
-
-    /// Has live events wait until [`Outbox::speak`].
-    pub(crate) fn listen_first(&self) {
-        self.state.lock().is_early = true;
-    }
-
-    /// The client resumes: however long it takes to find out what it missed, live events wait for that.
-    pub(crate) fn resume(&self) {
-        self.state.lock().is_resuming = true;
-    }
-
-    /// The client had its time to speak: live events wait no longer, unless it resumes.
-    pub(crate) fn stop_waiting(&self) {
-        let mut state = self.state.lock();
-        if !state.is_resuming {
-            state.pass_early();
-        }
-    }
-
-    /// The client has spoken: live events wait no longer, except behind the gates of these conversations, which it
-    /// wants from an earlier place.
-    pub(crate) fn speak(&self, gated: impl IntoIterator<Item = ConversationId>) {
-        let mut state = self.state.lock();
-        state.is_resuming = false;
-        for conversation in gated {
-            state.close_gate(conversation, false);
-        }
-        state.pass_early();
     }
 
     /// Ends the connection. The first ending stands, except that a cut always cuts.
@@ -236,9 +188,12 @@ impl Outbox {
         self.limit_bytes / 4
     }
 
-    /// Whether so little waits that a replay may go on.
+    /// Whether so little waits to be written that a replay may go on. What is held back is not to be written before the
+    /// replay is over.
     pub(crate) fn is_low(&self) -> bool {
-        self.state.lock().waiting_bytes < self.limit_bytes / 4
+        let state = self.state.lock();
+        let held_bytes = state.rare.as_ref().map_or(0, |rare| rare.held_bytes);
+        state.waiting_bytes.saturating_sub(held_bytes) < self.limit_bytes / 4
     }
 
     /// Lets the task go: nobody wakes it any more.
@@ -355,35 +310,6 @@ impl State {
         true
     }
 
-    /// Passes a burst that is counted through the gate of its conversation, if there is one.
-    fn pass(&mut self, conversation: ConversationId, burst: &Burst) {
-        match self.gate(conversation) {
-            None => self.enqueue(burst.bytes.clone()),
-            Some(Gate::Closed { held, .. }) => held.push(burst.clone()),
-            Some(Gate::Open(after_seq)) => {
-                let after_seq = *after_seq;
-                if self.enqueue_after(burst, after_seq) {
-                    self.remove_gate(conversation);
-                }
-            }
-        }
-    }
-
-    /// The events of a conversation that wait for the client to speak.
-    fn take_early(&mut self, conversation: ConversationId) -> Vec<Burst> {
-        let Some(rare) = &mut self.rare else { return Vec::new() };
-        rare.early.extract_if(.., |(of, _)| *of == conversation).map(|(_, burst)| burst).collect()
-    }
-
-    fn pass_early(&mut self) {
-        self.is_early = false;
-        let early = self.rare.as_mut().map(|rare| mem::take(&mut rare.early)).unwrap_or_default();
-        for (conversation, burst) in early {
-            self.pass(conversation, &burst);
-        }
-        self.tidy();
-    }
-
     fn end(&mut self, ending: Ending) {
         self.pass_early();
         if !matches!(ending, Ending::Close { flush: true, .. }) {
@@ -410,28 +336,6 @@ impl State {
 
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
-    }
-
-    fn gate(&mut self, conversation: ConversationId) -> Option<&mut Gate> {
-        self.rare.as_mut()?.gates.get_mut(&conversation)
-    }
-
-    /// Gives false when it was closed already.
-    fn close_gate(&mut self, conversation: ConversationId, is_doubt: bool) -> bool {
-        let floor = match self.gate(conversation) {
-            Some(Gate::Closed { .. }) => return false,
-            Some(Gate::Open(after_seq)) => *after_seq,
-            None => 0,
-        };
-        let held = self.take_early(conversation);
-        self.rare().gates.insert(conversation, Gate::Closed { held, floor, is_doubt });
-        true
-    }
-
-    fn remove_gate(&mut self, conversation: ConversationId) -> Option<Gate> {
-        let gate = self.rare.as_mut()?.gates.remove(&conversation);
-        self.tidy();
-        gate
     }
 
     /// Gives back memory that is needed seldom.

@@ -1,12 +1,70 @@
-//! What stands before a conversation's live events while older ones are sent, or while it is in doubt whether the user
-//! may still see them.
+//! What holds live events back: until the client has spoken, while older ones of their conversation are sent, or while it
+//! is in doubt whether the user may still see them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 
 use types::ConversationId;
 
-use super::{CHUNK_BYTES, Gate, Outbox, Rare};
+use super::{CHUNK_BYTES, Join, Outbox, State};
 use crate::frame::Burst;
 
+/// What few connections have, and those seldom.
+#[derive(Default)]
+pub(super) struct Rare {
+    pub(super) gates: BTreeMap<ConversationId, Gate>,
+    pub(super) joins: VecDeque<Join>,
+    /// Live events that wait for the client to speak.
+    pub(super) early: Vec<(ConversationId, Burst)>,
+    /// What the events take that are held back: those in `early` and behind closed gates.
+    pub(super) held_bytes: usize,
+}
+
+/// Stands before a conversation's live events while older ones are sent, and for a little while after.
+pub(super) enum Gate {
+    /// Holds them back. Those up to `floor` were sent already. `is_doubt` tells that it is not known whether the user
+    /// may still see them; else older ones are being sent.
+    Closed { held: Vec<Burst>, floor: u64, is_doubt: bool },
+    /// Lets those after this `seq` pass, and is taken away by the first. The others were sent already: the log was
+    /// read faster than its feed.
+    Open(u64),
+}
+
+/// What a burst that waits takes, in bytes.
+fn size(burst: &Burst) -> usize {
+    CHUNK_BYTES + burst.bytes.len()
+}
+
 impl Outbox {
+    /// Has live events wait until [`Outbox::speak`].
+    pub(crate) fn listen_first(&self) {
+        self.state.lock().is_early = true;
+    }
+
+    /// The client resumes: however long it takes to find out what it missed, live events wait for that.
+    pub(crate) fn resume(&self) {
+        self.state.lock().is_resuming = true;
+    }
+
+    /// The client had its time to speak: live events wait no longer, unless it resumes.
+    pub(crate) fn stop_waiting(&self) {
+        let mut state = self.state.lock();
+        if !state.is_resuming {
+            state.pass_early();
+        }
+    }
+
+    /// The client has spoken: live events wait no longer, except behind the gates of these conversations, which it
+    /// wants from an earlier place.
+    pub(crate) fn speak(&self, gated: impl IntoIterator<Item = ConversationId>) {
+        let mut state = self.state.lock();
+        state.is_resuming = false;
+        for conversation in gated {
+            state.close_gate(conversation, false);
+        }
+        state.pass_early();
+    }
+
     /// Holds back the conversation's live events from here on, for older ones are to be sent first.
     pub(crate) fn gate(&self, conversation: ConversationId) {
         self.state.lock().close_gate(conversation, false);
@@ -60,6 +118,7 @@ impl Outbox {
         let after_seq = after_seq.max(floor);
         let is_passed = is_passed && (floor == 0 || after_seq > floor)
             || held.last().is_some_and(|burst| burst.last_seq() > after_seq);
+        state.let_go(&held);
         for burst in &held {
             state.enqueue_after(burst, after_seq);
         }
@@ -76,7 +135,80 @@ impl Outbox {
         if let Some(Gate::Closed { held, .. }) = state.remove_gate(conversation) {
             dropped.extend(held);
         }
-        state.uncount(dropped.iter().map(|burst| CHUNK_BYTES + burst.bytes.len()).sum());
+        state.let_go(&dropped);
+        state.uncount(dropped.iter().map(size).sum());
         state.tidy();
+    }
+}
+
+impl State {
+    /// Queues a burst that is counted, or holds it back.
+    pub(super) fn pass(&mut self, conversation: ConversationId, burst: &Burst) {
+        let is_early = self.is_early;
+        match self.gate(conversation) {
+            None if is_early => {
+                let rare = self.rare();
+                rare.early.push((conversation, burst.clone()));
+                rare.held_bytes += size(burst);
+            }
+            None => self.enqueue(burst.bytes.clone()),
+            Some(Gate::Closed { held, .. }) => {
+                held.push(burst.clone());
+                self.rare().held_bytes += size(burst);
+            }
+            Some(Gate::Open(after_seq)) => {
+                let after_seq = *after_seq;
+                if self.enqueue_after(burst, after_seq) {
+                    self.remove_gate(conversation);
+                }
+            }
+        }
+    }
+
+    /// The events of a conversation that wait for the client to speak. They stay counted as held back.
+    fn take_early(&mut self, conversation: ConversationId) -> Vec<Burst> {
+        let Some(rare) = &mut self.rare else { return Vec::new() };
+        rare.early.extract_if(.., |(of, _)| *of == conversation).map(|(_, burst)| burst).collect()
+    }
+
+    /// Lets go of what waits for the client to speak, except behind gates.
+    pub(super) fn pass_early(&mut self) {
+        self.is_early = false;
+        let early = self.rare.as_mut().map(|rare| mem::take(&mut rare.early)).unwrap_or_default();
+        for (conversation, burst) in early {
+            self.let_go(std::slice::from_ref(&burst));
+            self.pass(conversation, &burst);
+        }
+        self.tidy();
+    }
+
+    /// These are held back no longer.
+    fn let_go(&mut self, held: &[Burst]) {
+        if let Some(rare) = &mut self.rare {
+            let bytes = held.iter().map(size).sum();
+            rare.held_bytes = rare.held_bytes.saturating_sub(bytes);
+        }
+    }
+
+    pub(super) fn gate(&mut self, conversation: ConversationId) -> Option<&mut Gate> {
+        self.rare.as_mut()?.gates.get_mut(&conversation)
+    }
+
+    /// Gives false when it was closed already.
+    fn close_gate(&mut self, conversation: ConversationId, is_doubt: bool) -> bool {
+        let floor = match self.gate(conversation) {
+            Some(Gate::Closed { .. }) => return false,
+            Some(Gate::Open(after_seq)) => *after_seq,
+            None => 0,
+        };
+        let held = self.take_early(conversation);
+        self.rare().gates.insert(conversation, Gate::Closed { held, floor, is_doubt });
+        true
+    }
+
+    fn remove_gate(&mut self, conversation: ConversationId) -> Option<Gate> {
+        let gate = self.rare.as_mut()?.gates.remove(&conversation);
+        self.tidy();
+        gate
     }
 }

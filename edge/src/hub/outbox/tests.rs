@@ -293,3 +293,29 @@ fn what_waits_for_the_client_to_speak_is_lost_with_the_access_and_sent_at_a_grac
     task.outbox.end(Ending::Close { code: 1001, reason: String::new(), flush: true });
     assert_eq!(task.outbox.take_rest(), [burst(kept, &[8]).bytes]);
 }
+
+#[test]
+fn what_is_held_back_does_not_stop_a_replay() {
+    let task = Task::new(10_000);
+    let (one, other): (ConversationId, ConversationId) = (group().into(), group().into());
+    task.outbox.listen_first();
+    task.outbox.resume();
+    let fill = |conversation| {
+        let burst = burst(conversation, &[7]);
+        (0..2_500 / burst.bytes.len()).for_each(|_| assert!(task.outbox.deliver(conversation, &burst)));
+    };
+    task.outbox.gate(one);
+    fill(one);
+    assert!(task.outbox.is_low(), "it waits for the replay");
+    fill(other);
+    assert!(task.outbox.is_low(), "it waits for the client to speak");
+    task.outbox.speak([other]);
+    assert!(task.outbox.is_low(), "now it waits for the replay too");
+    task.outbox.release(one, 0, true);
+    assert!(!task.outbox.is_low(), "now it waits to be written");
+    task.drain();
+    assert!(task.outbox.is_low());
+    task.outbox.discard(other);
+    let state = task.outbox.state.lock();
+    assert_eq!((state.waiting_bytes, state.rare.is_none()), (0, true));
+}

@@ -234,3 +234,27 @@ async fn live_events_wait_for_a_replay_however_long_it_is_prepared() {
     assert_eq!(texts(&frames), ["missed", "live"]);
     assert_chained(&frames);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_goes_on_however_much_comes_meanwhile() {
+    let mut config = super::world::config();
+    config.limits.outbox_bytes = 64 * 1024;
+    let world = World::start_with(config).await;
+    let (ada, bob) = (world.person("ada").await, world.person("bob").await);
+    let (room, busy) = (world.group(&ada, &[&bob]).await, world.group(&ada, &[&bob]).await);
+    world.say(&ada, room, "missed").await;
+    let mut client = world.connect(&bob).await;
+    // As while another conversation is replayed: more comes than may wait to be written before a replay goes on.
+    world.edge.live.hub.rooms.of_user(bob.id)[0].outbox.gate(busy);
+    let text = "x".repeat(4_000);
+    for _ in 0..5 {
+        let seq = world.say(&ada, busy, &text).await;
+        while !world.edge.live.hub.progress.has_passed(busy, seq) {
+            tokio::task::yield_now().await;
+        }
+    }
+    let start = json!({"epoch": world.edge.live.epoch(), "seq": 0});
+    client.send(&json!({"type": "resume", "positions": {room.to_string(): start, busy.to_string(): start}})).await;
+    let (end, frames) = resumed(&mut client).await;
+    assert_eq!((end["complete"].clone(), texts(&frames).len()), (json!(true), 6), "{end}");
+}
