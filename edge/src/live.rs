@@ -191,9 +191,12 @@ impl Live {
     /// The user's conversations in which something happened after `place`, which must be a place of this log;
     /// `heard` are conversations that the caller knows of besides. What was stored before this was called is seen.
     ///
-    /// Who wrote to a user for the first time is known from history alone. So this waits for a moment until history
-    /// has all that is in the log, and does so again once it is known up to where there is news: somebody may have
-    /// written for the first time between the two.
+    /// Conversations are looked at one after the other while events are stored in all of them. So once it is known up to
+    /// where there is news, those without any are looked at again, and whatever has become the user's meanwhile: all that
+    /// lies before that place is stored by then.
+    ///
+    /// Who wrote to a user for the first time is known from history alone. So each time this waits for a moment until
+    /// history has all that is in the log.
     pub(crate) async fn news_since(
         &self,
         user: UserId,
@@ -201,21 +204,29 @@ impl Live {
         heard: &[ConversationId],
     ) -> Result<News, ApiError> {
         let mut conversations = BTreeSet::from_iter(heard.iter().copied());
-        let mut is_whole = self.timeline.settle(CATCH_UP).await?;
-        let groups = self.directory.groups_of(user).await?;
-        conversations.extend(groups.into_iter().map(ConversationId::Group));
-        is_whole &= self.add_peers(user, &mut conversations).await?;
+        let is_whole = self.add_conversations(user, &mut conversations).await?;
         let mut news = News { starts: BTreeMap::new(), until: place.clone(), is_whole };
         self.look(place, conversations.iter().copied().collect(), &mut news).await?;
         if news.starts.is_empty() {
             return Ok(news);
         }
         let until = news.until.clone();
-        let known = conversations.clone();
-        is_whole &= self.timeline.settle(CATCH_UP).await?;
-        is_whole &= self.add_peers(user, &mut conversations).await?;
-        self.look(place, conversations.difference(&known).copied().collect(), &mut news).await?;
-        Ok(News { until, is_whole, ..news })
+        news.is_whole &= self.add_conversations(user, &mut conversations).await?;
+        conversations.retain(|conversation| !news.starts.contains_key(conversation));
+        self.look(place, conversations.into_iter().collect(), &mut news).await?;
+        Ok(News { until, ..news })
+    }
+
+    /// Adds the user's conversations. Gives false when these may not be all.
+    async fn add_conversations(
+        &self,
+        user: UserId,
+        conversations: &mut BTreeSet<ConversationId>,
+    ) -> Result<bool, ApiError> {
+        let is_settled = self.timeline.settle(CATCH_UP).await?;
+        let groups = self.directory.groups_of(user).await?;
+        conversations.extend(groups.into_iter().map(ConversationId::Group));
+        Ok(self.add_peers(user, conversations).await? && is_settled)
     }
 
     /// Adds to `news` which of these conversations have something after `place`.

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 use types::ConversationId;
 
-use super::world::{PATIENCE, World, assert_chained, group_of, texts};
+use super::racing::Race;
+use super::world::{PATIENCE, Person, World, assert_chained, group_of, texts};
 
 fn items(answer: &Value) -> Vec<Value> {
     answer["items"].as_array().unwrap().clone()
@@ -142,4 +143,50 @@ async fn a_poll_that_waits_ends_with_the_removal_of_its_user() {
     let ((status, answer), ()) = tokio::join!(world.get(&bob, &path), removing);
     let kinds: Vec<Value> = items(&answer).iter().map(|item| item["event"]["kind"].clone()).collect();
     assert_eq!((status, kinds), (200, vec![json!("member_removed")]), "{answer}");
+}
+
+/// The events of a poll after which there is nothing more, and of the next one.
+async fn poll_twice(world: &World, person: &Person, begin: &Value) -> Vec<Value> {
+    let (mut position, mut seen) = (begin["position"].clone(), Vec::new());
+    for timeout in [20, 0] {
+        let path = format!("/v1/events?position={}&timeout={timeout}", position.as_str().unwrap());
+        let (status, answer) = world.get(person, &path).await;
+        assert_eq!((status, &answer["complete"]), (200, &json!(true)), "{answer}");
+        seen.extend(items(&answer));
+        position = answer["position"].clone();
+    }
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_while_a_poll_looks_is_given_by_it_or_by_the_next() {
+    let (world, log) = World::start_racing().await;
+    let (ada, bob) = (world.person("ada").await, world.person("bob").await);
+    let (one, other) = (world.group(&ada, &[&bob]).await, world.group(&ada, &[&bob]).await);
+    let begin = world.get(&bob, "/v1/events").await.1;
+    let (speaking, speaker) = (world.clone(), ada.clone());
+    let happens = Box::pin(async move {
+        speaking.say(&speaker, one, "1").await;
+        speaking.say(&speaker, other, "2").await;
+    });
+    log.set(Race { seen_before: Some(one), happens });
+    let seen = poll_twice(&world, &bob, &begin).await;
+    assert_eq!(texts(&seen), ["1", "2"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_its_user_enters_while_a_poll_looks_is_given_by_it_or_by_the_next() {
+    let (world, log) = World::start_racing().await;
+    let (ada, bob) = (world.person("ada").await, world.person("bob").await);
+    let (new, old) = (world.group(&ada, &[]).await, world.group(&ada, &[&bob]).await);
+    let begin = world.get(&bob, "/v1/events").await.1;
+    let (speaking, speaker, added) = (world.clone(), ada.clone(), bob.clone());
+    let happens = Box::pin(async move {
+        speaking.add(new, &speaker, &added).await;
+        speaking.say(&speaker, old, "2").await;
+    });
+    log.set(Race { seen_before: None, happens });
+    let seen = poll_twice(&world, &bob, &begin).await;
+    let kinds: Vec<&str> = seen.iter().map(|frame| frame["event"]["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["member_added", "message"]);
 }

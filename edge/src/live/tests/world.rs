@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use types::{Body, ConversationId, Event, EventId, GroupId, Notice, Region, SessionId, Timestamp, UserId};
 
+use super::racing::Racing;
 use crate::config::Config;
 use crate::{Edge, Seams, router, server};
 
@@ -62,8 +63,19 @@ impl World {
     }
 
     pub(super) async fn start_with(config: Config) -> Self {
+        Self::start_over(config, |log| log).await
+    }
+
+    /// One whose log can be made to race.
+    pub(super) async fn start_racing() -> (Arc<Self>, Arc<Racing>) {
+        let mut racing = None;
+        let world = Self::start_over(config(), |log| racing.insert(Arc::new(Racing::over(log))).clone()).await;
+        (Arc::new(world), racing.unwrap())
+    }
+
+    async fn start_over(config: Config, over: impl FnOnce(Arc<dyn Log>) -> Arc<dyn Log>) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let log = log::open(&log::Config::default(), data.path(), Region::default()).await.unwrap();
+        let log = over(log::open(&log::Config::default(), data.path(), Region::default()).await.unwrap());
         let directory = directory::open(&directory::Config::default(), data.path()).await.unwrap();
         let history = history::open(&history::Config::default(), data.path()).await.unwrap();
         let shutdown = CancellationToken::new();
