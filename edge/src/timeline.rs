@@ -112,7 +112,13 @@ impl Timeline {
         after_seq: u64,
         limit: usize,
     ) -> Result<Vec<Entry>, ApiError> {
-        let logged = self.log.read(conversation, after_seq, limit).await?;
+        let mut logged = self.log.read(conversation, after_seq, limit).await?;
+        if logged.is_empty() {
+            if self.ends_by(conversation, after_seq).await? {
+                return Ok(logged);
+            }
+            logged = self.log.read(conversation, after_seq, limit).await?;
+        }
         // A `prev` of 0 says that nothing came before it, or that this has left the log.
         let follows = |first: &Entry| first.prev <= after_seq && (first.prev > 0 || self.log_holds_all(conversation));
         if logged.first().is_some_and(follows) {
@@ -124,6 +130,13 @@ impl Timeline {
         entries.extend(logged.into_iter().filter(|entry| entry.position.seq > stored_seq).take(room));
         self.complete_prevs(conversation, after_seq, &mut entries).await?;
         Ok(entries)
+    }
+
+    /// Whether the log holds an event of the conversation, and none after `after_seq`: then nothing later has left it
+    /// either.
+    async fn ends_by(&self, conversation: ConversationId, after_seq: u64) -> Result<bool, ApiError> {
+        let head = self.log.heads(&[conversation]).await?.into_iter().next().flatten();
+        Ok(head.is_some_and(|head| head.position.seq <= after_seq))
     }
 
     /// The event at this very place.

@@ -416,3 +416,14 @@ fn while_history_is_known_to_be_away_nobody_waits_for_it() {
         assert_eq!(asked(), 1, "whoever cannot do without it asks all the same");
     });
 }
+
+#[test]
+fn while_history_is_away_nothing_new_is_an_answer() {
+    let conversation = group();
+    let all = entries(conversation, &[message(user(), "1"), message(user(), "2")]);
+    let last_seq = all[1].position.seq;
+    let quiet = |log| run(Timeline::new(log, Arc::new(AwayHistory::default())).events(conversation, last_seq, 10));
+    assert_eq!(quiet(PlainLog::of(&all)).unwrap(), [], "the log holds all of it");
+    assert_eq!(quiet(PlainLog::kept_for(Duration::ZERO, &all[1..])).unwrap(), [], "the log holds the last of it");
+    assert!(quiet(PlainLog::kept_for(Duration::ZERO, &[])).is_err(), "there may have been more");
+}
