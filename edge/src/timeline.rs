@@ -18,6 +18,7 @@ use types::{ConversationId, Entry, EventId, Vector};
 use crate::ApiError;
 use fold::{One, Window};
 use outage::Outage;
+use prevs::Rest;
 
 pub(crate) use ends::Latest;
 
@@ -35,6 +36,8 @@ pub(crate) struct Timeline {
     log: Arc<dyn Log>,
     history: Arc<dyn History>,
     outage: Outage,
+    /// Spares live events the wait for a history that is slow.
+    rest: Rest,
 }
 
 /// Whether the tail of the log follows what is stored without a hole.
@@ -46,7 +49,7 @@ enum Joint {
 
 impl Timeline {
     pub(crate) fn new(log: Arc<dyn Log>, history: Arc<dyn History>) -> Self {
-        Self { log, history, outage: Outage::default() }
+        Self { log, history, outage: Outage::default(), rest: Rest::default() }
     }
 
     /// A page of messages in their present state.

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
+use parking_lot::Mutex;
+use tokio::time::Instant;
 use types::{ConversationId, Entry};
 
 use super::Timeline;
@@ -14,6 +16,23 @@ const AT_ONCE: usize = 32;
 /// How long live events wait for history. Without its answer `prev` stays 0, and a client that has seen an earlier event
 /// asks for what it may have missed.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// How long live events do not wait at all after they have waited in vain.
+const REST: Duration = Duration::from_secs(5);
+
+/// Until when history is not asked for the sake of live events. It is slow, which is less than an outage: whoever reads
+/// pages still wants its answers.
+#[derive(Default)]
+pub(super) struct Rest(Mutex<Option<Instant>>);
+
+impl Rest {
+    fn begin(&self) {
+        *self.0.lock() = Some(Instant::now() + REST);
+    }
+
+    fn is_on(&self) -> bool {
+        self.0.lock().is_some_and(|until| Instant::now() < until)
+    }
+}
 
 impl Timeline {
     /// Completes entries of one conversation, which are all that happened after `after_seq` up to the last of them.
@@ -34,18 +53,29 @@ impl Timeline {
         Ok(())
     }
 
-    /// Completes live entries as far as history tells at once.
+    /// Completes live entries as far as history tells at once: each by itself, for it may be slow about one of them.
     pub(crate) async fn complete_live_prevs(&self, entries: impl Iterator<Item = &mut Entry> + Send) {
         let mut incomplete: Vec<&mut Entry> = entries.filter(|entry| self.may_follow_another(entry)).collect();
-        if incomplete.is_empty() || self.outage.is_on() {
+        if incomplete.is_empty() || self.rest.is_on() || self.outage.is_on() {
             return;
         }
-        let reads: Vec<_> =
-            incomplete.iter().map(|entry| self.history.last_seq(entry.conversation, entry.position.seq - 1)).collect();
-        let prevs = stream::iter(reads).buffered(AT_ONCE).try_collect::<Vec<u64>>();
-        let Ok(prevs) = tokio::time::timeout(PATIENCE, prevs).await else { return };
-        if let Ok(Some(prevs)) = self.outage.note(prevs) {
-            incomplete.iter_mut().zip(prevs).for_each(|(entry, prev)| entry.prev = prev);
+        let read = async |(index, (conversation, seq)): (usize, (ConversationId, u64))| {
+            (index, self.history.last_seq(conversation, seq - 1).await)
+        };
+        let places = incomplete.iter().map(|entry| (entry.conversation, entry.position.seq)).enumerate();
+        let reads: Vec<_> = places.map(read).collect();
+        let mut answers = stream::iter(reads).buffer_unordered(AT_ONCE);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let Ok(answer) = tokio::time::timeout_at(deadline, answers.next()).await else { return self.rest.begin() };
+            let Some((index, prev)) = answer else { return };
+            let entry = &mut incomplete[index];
+            match self.outage.note(prev) {
+                Ok(prev) => entry.prev = prev.unwrap_or_default(),
+                Err(error) => {
+                    tracing::error!(%error, conversation = %entry.conversation, "the event before a live one cannot be read");
+                }
+            }
         }
     }
 

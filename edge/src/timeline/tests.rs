@@ -1,3 +1,4 @@
+use futures_util::FutureExt;
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use types::{Body, Event, GroupId, Region, Timestamp, UserId};
 
@@ -426,4 +427,43 @@ fn while_history_is_away_nothing_new_is_an_answer() {
     assert_eq!(quiet(PlainLog::of(&all)).unwrap(), [], "the log holds all of it");
     assert_eq!(quiet(PlainLog::kept_for(Duration::ZERO, &all[1..])).unwrap(), [], "the log holds the last of it");
     assert!(quiet(PlainLog::kept_for(Duration::ZERO, &[])).is_err(), "there may have been more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_history_that_does_not_answer_is_not_waited_for_again_at_once() {
+    let mut all = entries(group(), &[message(user(), "1"), message(user(), "2")]);
+    all[1].prev = 0;
+    let history = Arc::new(AwayHistory { is_silent: true, ..AwayHistory::default() });
+    let timeline = Timeline::new(PlainLog::kept_for(Duration::ZERO, &all[1..]), history.clone());
+    let asked = || history.asked.swap(0, std::sync::atomic::Ordering::Relaxed);
+    timeline.complete_live_prevs(std::iter::once(&mut all[1].clone())).await;
+    assert_eq!(asked(), 1);
+    let began = Instant::now();
+    timeline.complete_live_prevs(std::iter::once(&mut all[1].clone())).await;
+    assert_eq!((asked(), began.elapsed()), (0, Duration::ZERO));
+    tokio::time::advance(Duration::from_secs(10)).await;
+    timeline.complete_live_prevs(std::iter::once(&mut all[1].clone())).await;
+    assert_eq!(asked(), 1, "it may answer again");
+    timeline.messages(all[1].conversation, &NEWEST).now_or_never();
+    assert_eq!(asked(), 1, "pages are not taken from the log alone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conversation_that_history_does_not_tell_of_keeps_no_other_from_its_prev() {
+    let (slow, damaged, told) = (group(), group(), group());
+    let events = [message(user(), "1"), message(user(), "2")];
+    let [slow, damaged, told] = [slow, damaged, told].map(|conversation| entries(conversation, &events));
+    let stored = [&slow[..1], &damaged[..1], &told[..1]].concat();
+    let history = PlainHistory::of(&stored);
+    history.silent.lock().insert(slow[0].conversation);
+    history.damaged.lock().insert(damaged[0].conversation);
+    let timeline = Timeline::new(PlainLog::kept_for(Duration::ZERO, &[]), history);
+    let mut live = [&slow[1], &damaged[1], &told[1]].map(|next| Entry { prev: 0, ..next.clone() });
+    let logged = Told::default();
+    let guard = tracing::subscriber::set_default(logged.clone());
+    timeline.complete_live_prevs(live.iter_mut()).await;
+    drop(guard);
+    assert_eq!(live.map(|entry| entry.prev), [0, 0, told[0].position.seq]);
+    let logged = logged.0.lock().clone();
+    assert!(logged.contains(&damaged[0].conversation.to_string()), "{logged}");
 }
