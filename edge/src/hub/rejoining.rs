@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -26,20 +26,45 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Up to where connections are sure to have been told of everything, while that is not yet seen to.
 #[derive(Default)]
 pub(super) struct Interruption {
-    since: Mutex<Option<Vector>>,
+    unseen: Mutex<Unseen>,
     began: Notify,
+}
+
+/// What is not yet seen to.
+#[derive(Default)]
+struct Unseen {
+    since: Option<Vector>,
+    /// How often notices may have been lost.
+    interruptions: u64,
 }
 
 impl Interruption {
     /// Notices may have been lost since everything up to `position` was handed out.
     pub(super) fn begin(&self, position: Vector) {
-        self.since.lock().get_or_insert(position);
+        let mut unseen = self.unseen.lock();
+        unseen.since.get_or_insert(position);
+        unseen.interruptions += 1;
+        drop(unseen);
         self.began.notify_one();
     }
 
     /// The place behind which something may be missing.
     pub(super) fn since(&self) -> Option<Vector> {
-        self.since.lock().clone()
+        self.unseen.lock().since.clone()
+    }
+
+    /// How often notices may have been lost so far.
+    fn count(&self) -> u64 {
+        self.unseen.lock().interruptions
+    }
+
+    /// All is seen to, unless more interruptions than these have begun: they have looks of their own, and until those are
+    /// done the place stays where it is.
+    fn end(&self, interruptions: u64) {
+        let mut unseen = self.unseen.lock();
+        if unseen.interruptions == interruptions {
+            unseen.since = None;
+        }
     }
 }
 
@@ -53,16 +78,13 @@ pub(super) async fn run(hub: Arc<Hub>, shutdown: CancellationToken) {
 }
 
 async fn look_twice(hub: &Hub) {
+    // First: what begins from here on has notified, and so is looked for again after this.
+    let count = hub.interruption.count();
     let Some(since) = hub.interruption.since() else { return };
     look(hub, &since).await;
     tokio::time::sleep(SECOND_LOOK).await;
-    // What begins from here on has a look of its own.
-    let next = hub.interruption.began.notified();
     look(hub, &since).await;
-    if next.now_or_never().is_some() {
-        return hub.interruption.began.notify_one();
-    }
-    *hub.interruption.since.lock() = None;
+    hub.interruption.end(count);
 }
 
 /// Lists the groups of everybody who is connected.
@@ -96,5 +118,28 @@ impl Hub {
                 connection.outbox.ask_to_join(Join { group, after_seq: Some(after_seq) });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::Epoch;
+
+    use super::*;
+
+    fn place(seq: u64) -> Vector {
+        Vector { epoch: Epoch::new(7), seqs: vec![seq] }
+    }
+
+    #[test]
+    fn an_interruption_that_begins_while_another_is_seen_to_is_not_forgotten() {
+        let interruption = Interruption::default();
+        interruption.begin(place(5));
+        let first = interruption.count();
+        interruption.begin(place(9));
+        interruption.end(first);
+        assert_eq!(interruption.since(), Some(place(5)), "only the first is seen to");
+        interruption.end(interruption.count());
+        assert_eq!(interruption.since(), None);
     }
 }
