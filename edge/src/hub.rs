@@ -167,7 +167,8 @@ impl Hub {
     /// from now on. When the user has too many connections it is ending already.
     ///
     /// # Errors
-    /// 503 when the rooms cannot be entered now, or this edge is closing.
+    /// 503 when the rooms cannot be entered now, or this edge is closing. 401 when the session has ended since its token
+    /// was looked at.
     pub(crate) async fn join(self: &Arc<Self>, caller: &Caller, listening: Listening) -> Result<Presence, ApiError> {
         if self.is_closed() {
             return Err(ApiError::unavailable());
@@ -187,6 +188,8 @@ impl Hub {
             connection.outbox.end(Ending::Close { code: TOO_MANY, reason, flush: false });
             return Ok(presence);
         }
+        // Once more: before it was in the room, whoever ended the session did not find it there.
+        self.tokens.check_session(caller.session)?;
         self.has_come(caller.user).await;
         self.enter_groups(connection).await?;
         self.wheel.add(connection, EARLY_BEATS);

@@ -112,10 +112,16 @@ impl Tokens {
         if caller.expires_at <= Timestamp::now() {
             return Err(ApiError::unauthenticated_as("token_expired", "the access token has expired; refresh it"));
         }
-        if self.revoked.contains_key(&caller.session) {
+        self.check_session(caller.session)?;
+        Ok(caller)
+    }
+
+    /// Passes a session that has not ended.
+    pub(crate) fn check_session(&self, session: SessionId) -> Result<(), ApiError> {
+        if self.revoked.contains_key(&session) {
             return Err(ApiError::unauthenticated("the session has ended"));
         }
-        Ok(caller)
+        Ok(())
     }
 
     fn check(&self, token: &str) -> Result<Caller, ApiError> {

@@ -212,6 +212,18 @@ async fn a_session_ends_though_no_notice_tells_of_it() {
 }
 
 #[tokio::test]
+async fn a_session_that_ends_after_its_token_was_looked_at_opens_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let (hub, _log) = hub_that_looks(&data, Duration::MAX).await;
+    let (ada, _token) = signed_in(&hub).await;
+    // Told of before the connection is there to be closed.
+    hub.revoked(ada.user, ada.session);
+    let joined = hub.join(&ada, Listening::ForFrames).await;
+    assert_eq!(joined.err().map(|error| error.code()), Some("unauthenticated"));
+    assert!(hub.rooms.of_user(ada.user).is_empty());
+}
+
+#[tokio::test]
 async fn when_something_is_lost_sessions_are_looked_for_at_once() {
     let data = tempfile::tempdir().unwrap();
     let (hub, _log) = hub_that_looks(&data, Duration::MAX).await;
