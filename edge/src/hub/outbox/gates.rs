@@ -62,18 +62,19 @@ impl Outbox {
         for conversation in gated {
             state.close_gate(conversation, false);
         }
+        // Each goes behind its gate now, if it has one.
         state.pass_early();
     }
 
     /// Holds back the conversation's live events from here on, for older ones are to be sent first.
     pub(crate) fn gate(&self, conversation: ConversationId) {
-        self.state.lock().close_gate(conversation, false);
+        self.state.lock().hold(conversation, false);
     }
 
     /// Holds back the conversation's live events from here on, until it is known whether the user may still see them.
     /// Gives false when they are held back already.
     pub(crate) fn doubt(&self, conversation: ConversationId) -> bool {
-        self.state.lock().close_gate(conversation, true)
+        self.state.lock().hold(conversation, true)
     }
 
     /// Whether nothing that was handed to the connection is held back: neither behind a gate, nor until the client
@@ -194,15 +195,25 @@ impl State {
         self.rare.as_mut()?.gates.get_mut(&conversation)
     }
 
-    /// Gives false when it was closed already.
+    /// Holds back the conversation's live events, those too that wait for the client to speak. Gives false when they are
+    /// held back already.
+    fn hold(&mut self, conversation: ConversationId, is_doubt: bool) -> bool {
+        let is_new = self.close_gate(conversation, is_doubt);
+        let early = self.take_early(conversation);
+        if let Some(Gate::Closed { held, .. }) = self.gate(conversation) {
+            held.extend(early);
+        }
+        is_new
+    }
+
+    /// Closes the gate for what comes. Gives false when it was closed already.
     fn close_gate(&mut self, conversation: ConversationId, is_doubt: bool) -> bool {
         let floor = match self.gate(conversation) {
             Some(Gate::Closed { .. }) => return false,
             Some(Gate::Open(after_seq)) => *after_seq,
             None => 0,
         };
-        let held = self.take_early(conversation);
-        self.rare().gates.insert(conversation, Gate::Closed { held, floor, is_doubt });
+        self.rare().gates.insert(conversation, Gate::Closed { held: Vec::new(), floor, is_doubt });
         true
     }
 
