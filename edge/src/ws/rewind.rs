@@ -74,7 +74,14 @@ pub(crate) async fn resume(
 pub(crate) async fn join(live: Arc<Live>, connection: Arc<Connection>, join: Join) -> Done {
     let Join { group, after_seq } = join;
     if is_in(&live, &connection, group) {
-        return settle(&live, &connection, group).await.map_or(Done::Adrift, |()| Done::Quietly);
+        return match settle(&live, &connection, group).await {
+            Ok(Settled::Believed) => {
+                connection.outbox.release(group.into(), 0, true);
+                Done::Quietly
+            }
+            Ok(Settled::Before) => Done::Quietly,
+            Err(_) => Done::Adrift,
+        };
     }
     let Some(after_seq) = after_seq else { return Done::Quietly };
     match admit(&live, &connection, group, after_seq).await {
@@ -83,26 +90,34 @@ pub(crate) async fn join(live: Arc<Live>, connection: Arc<Connection>, join: Joi
     }
 }
 
+/// How it stands with the doubt whether the user may see a group.
+enum Settled {
+    /// The user may: what is held back is to be released.
+    Believed,
+    /// There is no doubt, and nothing that it holds back.
+    Before,
+}
+
 /// Ends the doubt whether the user may see a group, if there is one. An error when the directory cannot be asked.
-async fn settle(live: &Live, connection: &Connection, group: GroupId) -> Result<(), ApiError> {
+async fn settle(live: &Live, connection: &Connection, group: GroupId) -> Result<Settled, ApiError> {
     let conversation = ConversationId::Group(group);
     if !connection.outbox.is_in_doubt(conversation) {
-        return Ok(());
+        return Ok(Settled::Before);
     }
     if live.hub.is_member(connection.user, group).await? {
-        connection.outbox.release(conversation, 0, true);
-        return Ok(());
+        connection.outbox.believe(conversation);
+        return Ok(Settled::Believed);
     }
     // The event of the removal is on its way and takes the connection out of the room, after what it may still see.
     let (attempts, pause) = FAREWELL;
     for _ in 0..attempts {
         if !connection.outbox.is_in_doubt(conversation) {
-            return Ok(());
+            return Ok(Settled::Before);
         }
         tokio::time::sleep(pause).await;
     }
     live.hub.leave(group, connection);
-    Ok(())
+    Ok(Settled::Before)
 }
 
 /// What is to be replayed.
@@ -154,6 +169,7 @@ async fn rewind(
 ) -> Result<(), Stopped> {
     let stopped = |reason| Stopped { reason, after_seq };
     if let ConversationId::Group(group) = conversation {
+        // What a doubt held back is newer than what is replayed, and stays behind the gate.
         settle(live, connection, group).await.map_err(|_| stopped(Reason::Unavailable))?;
     }
     match conversation {

@@ -77,6 +77,13 @@ impl Outbox {
         self.state.lock().hold(conversation, true)
     }
 
+    /// The doubt was unfounded. What is held back stays so until [`Outbox::release`].
+    pub(crate) fn believe(&self, conversation: ConversationId) {
+        if let Some(Gate::Closed { is_doubt, .. }) = self.state.lock().gate(conversation) {
+            *is_doubt = false;
+        }
+    }
+
     /// Whether nothing that was handed to the connection is held back: neither behind a gate, nor until the client
     /// speaks or a group is joined.
     pub(crate) fn holds_nothing_back(&self) -> bool {

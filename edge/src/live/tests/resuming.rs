@@ -258,3 +258,22 @@ async fn a_replay_goes_on_however_much_comes_meanwhile() {
     let (end, frames) = resumed(&mut client).await;
     assert_eq!((end["complete"].clone(), texts(&frames).len()), (json!(true), 6), "{end}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_of_a_group_in_doubt_gives_everything_once_and_in_order() {
+    let world = World::start().await;
+    let (ada, bob) = (world.person("ada").await, world.person("bob").await);
+    let room = world.group(&ada, &[&bob]).await;
+    world.say(&ada, room, "missed").await;
+    let mut client = world.connect(&bob).await;
+    // As when an old notice of a removal comes.
+    world.edge.live.hub.rooms.of_user(bob.id)[0].outbox.doubt(room);
+    let seq = world.say(&ada, room, "live").await;
+    while !world.edge.live.hub.progress.has_passed(room, seq) {
+        tokio::task::yield_now().await;
+    }
+    let start = json!({"epoch": world.edge.live.epoch(), "seq": 0});
+    client.send(&json!({"type": "resume", "positions": {room.to_string(): start}})).await;
+    let (end, frames) = resumed(&mut client).await;
+    assert_eq!((end["complete"].clone(), texts(&frames)), (json!(true), vec!["missed", "live"]), "{end}");
+}
