@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use log::{Delivery, Feed, Topic};
 use tokio_util::sync::CancellationToken;
-use types::{Body, ConversationId, Entry, Event, Notice};
+use types::{Body, ConversationId, Entry, Event, Notice, UserId};
 
 use super::Hub;
 use super::traced::Traced;
@@ -156,7 +156,7 @@ impl Dispatcher {
                 self.hub.doubted(group, user);
             }
             Notice::SessionRevoked { user, session } => self.hub.revoked(user, session),
-            Notice::Typing { conversation, user } => self.show(topic, frame::typing(conversation, user), Some(user)),
+            Notice::Typing { conversation, user } => self.show_typing(topic, conversation, user),
             Notice::Read { conversation, seq } => self.show(topic, frame::read(conversation, seq), None),
             Notice::DirectoryChanged { version } => self.hub.directory.catch_up(directory::Version(version)),
             Notice::ReadByPeer { conversation, user, seq } => {
@@ -172,11 +172,21 @@ impl Dispatcher {
     }
 
     /// Hands a frame to all in a room but the user whom it is about.
-    fn show(&self, topic: Topic, frame: Bytes, but: Option<types::UserId>) {
+    fn show(&self, topic: Topic, frame: Bytes, but: Option<UserId>) {
         let Some(room) = self.hub.rooms.find(topic) else { return };
         room.each(|connection| {
             if Some(connection.user) != but {
                 connection.outbox.push(frame.clone());
+            }
+        });
+    }
+
+    fn show_typing(&self, topic: Topic, conversation: ConversationId, user: UserId) {
+        let Some(room) = self.hub.rooms.find(topic) else { return };
+        let frame = frame::typing(conversation, user);
+        room.each(|connection| {
+            if connection.user != user {
+                connection.outbox.mention(conversation, frame.clone());
             }
         });
     }

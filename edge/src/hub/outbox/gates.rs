@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 
+use bytes::Bytes;
 use types::ConversationId;
 
 use super::{CHUNK_BYTES, Join, Outbox, State};
@@ -81,6 +82,15 @@ impl Outbox {
     pub(crate) fn believe(&self, conversation: ConversationId) {
         if let Some(Gate::Closed { is_doubt, .. }) = self.state.lock().gate(conversation) {
             *is_doubt = false;
+        }
+    }
+
+    /// Adds a frame about what somebody does in a conversation at this moment. It is dropped where live events are held
+    /// back: when they come, the moment is over, and it may not be the user's to see.
+    pub(crate) fn mention(&self, conversation: ConversationId, frame: Bytes) {
+        let mut state = self.state.lock();
+        if !matches!(state.gate(conversation), Some(Gate::Closed { .. })) {
+            state.push(frame, self.limit_bytes);
         }
     }
 

@@ -194,3 +194,16 @@ async fn pings_between_heavy_bursts_do_not_break_the_stream() {
     let count = 2_000;
     tokio::join!(Box::pin(send_bursts(&world, &ada, room, count)), Box::pin(answer_each(&mut client, count)));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_seen_typing_where_it_is_not_known_whether_one_may_see_it() {
+    let world = World::start().await;
+    let (ada, bob) = (world.person("ada").await, world.person("bob").await);
+    let (doubted, room) = (world.group(&ada, &[&bob]).await, world.group(&ada, &[&bob]).await);
+    let mut client = world.connect(&bob).await;
+    world.edge.live.hub.rooms.of_user(bob.id)[0].outbox.doubt(doubted);
+    for conversation in [doubted, room] {
+        world.edge.live.posting.typing(ada.id, conversation).await.unwrap();
+    }
+    assert_eq!(client.of_type("typing").await["conversation"], json!(room));
+}
