@@ -190,7 +190,7 @@ impl Hub {
         }
         // Once more: before it was in the room, whoever ended the session did not find it there.
         self.tokens.check_session(caller.session)?;
-        self.has_come(caller.user).await;
+        self.has_come(connection).await;
         self.enter_groups(connection).await?;
         self.wheel.add(connection, EARLY_BEATS);
         if self.is_closed() {

@@ -139,9 +139,12 @@ impl Hub {
         }
     }
 
-    /// A connection of the user has come. Its first one is told of.
-    pub(super) async fn has_come(&self, user: UserId) {
-        if self.rooms.of_user(user).len() == 1 {
+    /// A connection of the user has come. The oldest one that is there is told of: of several that come at once, each
+    /// of which sees the others, exactly one is it.
+    pub(super) async fn has_come(&self, connection: &Connection) {
+        let user = connection.user;
+        let oldest = self.rooms.of_user(user).iter().map(|present| present.number).min();
+        if oldest == Some(connection.number) {
             self.attendance.tell(user, Status::Online).await;
         }
     }

@@ -2,7 +2,9 @@ use std::collections::VecDeque;
 use std::task::{Context, Waker};
 
 use directory::{Command, NewSession, NewUser, SecretHash};
-use types::Region;
+use log::Delivery;
+use types::notice::Status;
+use types::{Notice, Region};
 
 use super::outbox::{Taken, Written};
 use super::*;
@@ -92,6 +94,34 @@ async fn a_silent_connection_is_pinged_once_and_then_sent_away() {
     assert_eq!(found(connection), (Taken::Chunks, vec![frame::ping()]), "it was heard, so it is asked anew");
     hub.look(connection, 100 * BEATS_PER_SECOND);
     assert!(matches!(found(connection).0, Taken::Ending(Ending::Close { code: GOING_AWAY, .. })));
+}
+
+#[tokio::test]
+async fn of_connections_that_come_at_once_one_is_told_of() {
+    let data = tempfile::tempdir().unwrap();
+    let (hub, log) = hub(&data).await;
+    let ada = caller(Timestamp::MAX);
+    let (user, presence) = (Topic::User(ada.user), Topic::Presence(ada.user));
+    let mut feed = log.feed().await.unwrap();
+    feed.topics().subscribe(presence).await.unwrap();
+    let connections = [(); 2].map(|()| Arc::new(Connection::new(hub.next_number(), &ada, 0, 1_000)));
+    for connection in connections.iter().rev() {
+        hub.rooms.enter(user, connection, usize::MAX).await.unwrap();
+    }
+    for connection in &connections {
+        hub.has_come(connection).await;
+    }
+    log.notify(presence, Notice::PresenceAsked { user: ada.user }.encode()).await.unwrap();
+    let (mut told, mut batch) = (Vec::new(), Vec::new());
+    while told.last().is_none_or(|notice| matches!(notice, Notice::Presence { .. })) {
+        feed.next_batch(&mut batch, 1).await.unwrap();
+        let notices = batch.drain(..).filter_map(|delivery| match delivery {
+            Delivery::Notice { notice, .. } => Notice::decode(&notice),
+            _ => None,
+        });
+        told.extend(notices);
+    }
+    assert!(matches!(told[..], [Notice::Presence { status: Status::Online, .. }, _]), "{told:?}");
 }
 
 #[tokio::test]
