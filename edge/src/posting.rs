@@ -224,8 +224,7 @@ impl Posting {
     }
 
     /// Notes how far a user has read, not beyond what there is, and tells its other sessions and, in a direct
-    /// conversation, the peer. Gives the mark as
-    /// it then stands.
+    /// conversation, the peer. Gives the mark as it then stands.
     ///
     /// # Errors
     /// 404 for a stranger.

@@ -73,7 +73,7 @@ fn text(text: &str, max_characters: usize, may_be_empty: bool) -> Result<(), Str
     if text.len() > max_characters && text.chars().count() > max_characters {
         return Err(format!("must have at most {max_characters} characters"));
     }
-    if text.chars().any(|char| char.is_control() && !matches!(char, '\n' | '\t')) {
+    if text.chars().any(|char| char.is_control() && !matches!(char, '\r' | '\n' | '\t')) {
         return Err("must not contain control characters other than line breaks and tabs".into());
     }
     Ok(())
@@ -96,6 +96,16 @@ mod tests {
             ("nonsense", "nonsense"),
         ] {
             assert_eq!(site_of(url), source, "{url}");
+        }
+    }
+
+    #[test]
+    fn lines_may_end_as_they_do_on_any_system() {
+        for fine in ["one\ntwo", "one\r\ntwo", "one\ttwo"] {
+            assert_eq!(text(fine, 100, false), Ok(()), "{fine:?}");
+        }
+        for bad in ["one\0two", "one\u{1b}[2Jtwo", "one\u{85}two"] {
+            assert!(text(bad, 100, false).is_err(), "{bad:?}");
         }
     }
 }
