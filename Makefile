@@ -1,7 +1,7 @@
-# For those who are used to make: each target is calls of cargo, one to a line.
+# Shortcuts for those who are used to make: every line of a target calls cargo.
 .PHONY: setup install lint test example-setup start-api
 
-# Gets what the build and the measure of coverage need.
+# Downloads what the build and the coverage measurement need.
 setup:
 	cargo fetch --locked
 	cargo install --locked cargo-tarpaulin@0.37.5
@@ -15,12 +15,12 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-# Every test with its results, then the coverage of those within the crates of the server.
+# Runs every test, then measures how much of the server its unit tests cover.
 test:
 	cargo xtask test
 	cargo tarpaulin --engine ptrace --locked --skip-clean --lib --packages types log directory history analytics blobs edge ingest
 
-# Fills the running server with users, a chatroom, invitations and messages, and says what to look at.
+# Fills the running server with users, a chatroom, invitations and messages, and prints what to look at.
 example-setup:
 	cargo xtask example
 

@@ -22,25 +22,25 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
-    /// Every test, from a clean checkout: gets what they need, runs them, checks that the tree is tidy.
+    /// Run every test from a clean checkout: install what they need, check that the tree is tidy, run them.
     Test,
-    /// Rookery against Socket.IO with Postgres, in one run on one machine: a table in Markdown.
+    /// Compare Rookery with Socket.IO on Postgres, in one run on one machine, and print a table in Markdown.
     Bench(bench::Options),
-    /// Rounds of every fault under load on a whole cluster: kills and stops, with a checker that knows every message.
+    /// Run rounds of every fault (kills and stops) under load on a whole cluster, with a checker that knows every message.
     Faults(faults::Options),
-    /// Real servers on this machine: starts them and leaves them running, stops them, says how they are.
+    /// Start, stop or show real servers on this machine, for tests and for trying things out.
     #[command(subcommand)]
     Services(services::Action),
-    /// A whole cluster on this machine, to look at: two edges, two ingests, two analytics workers, all servers.
+    /// Run a whole cluster on this machine, to try: two edges, two ingests, two analytics workers, all servers.
     Cluster(cluster::Options),
-    /// Fills a running server with users, a chatroom and messages to look at.
+    /// Fill a running server with users, a chatroom and messages to look at.
     Example(example::Options),
-    /// Writes the Postman collection anew from the description of the API.
+    /// Regenerate the Postman collection from the description of the API.
     Postman,
-    /// The load client that the benchmark starts as a process of its own.
+    /// Run the load client that the benchmark starts as a separate process.
     #[command(hide = true)]
     Load,
-    /// Whether the tree keeps its own rules: file lengths, who depends on whom, links, requirement rows.
+    /// Check that the tree keeps its own rules: file lengths, dependencies between crates, links, requirement rows.
     Tidy,
 }
 

@@ -10,7 +10,7 @@ use servers::{Endpoints, Home, Kind, Started};
 /// What to do with the servers.
 #[derive(clap::Subcommand)]
 pub(crate) enum Action {
-    /// Start them side by side and leave them running. Writes down where they are.
+    /// Start them in parallel, leave them running, and write down where they are.
     Up {
         /// Only these: nats, nats-cluster, postgres, cassandra, clickhouse, s3.
         #[arg(long, value_delimiter = ',')]
@@ -19,9 +19,9 @@ pub(crate) enum Action {
         #[arg(long)]
         cluster: bool,
     },
-    /// Stop them. Their data stay.
+    /// Stop them and keep their data.
     Down,
-    /// Say of each where it is and whether it serves.
+    /// Show where each server is and whether it is ready.
     Status,
 }
 
@@ -101,7 +101,7 @@ fn show(started: &mut [Started]) {
         let state = match server.pid() {
             None => "down".to_owned(),
             Some(pid) if server.is_ready() => format!("ready, process {pid}"),
-            Some(pid) => format!("does not serve, process {pid}"),
+            Some(pid) => format!("not ready, process {pid}"),
         };
         println!("{:<10} {:<8} {:<40} {state}", server.name(), server.version(), server.address());
     }

@@ -1,5 +1,5 @@
 //! Each row of `docs/REQUIREMENTS.md` names its tests in its last column, as `` `code` ``; they exist. A row
-//! that is not done yet says so in its place.
+//! that is not done yet says so.
 
 use super::Tree;
 
