@@ -302,7 +302,8 @@ export class Store extends EventTarget {
   receive(frame) {
     if (frame.type === "event") this.#event(frame);
     else if (frame.type === "typing" && frame.user !== this.me.id) this.typing.begin(frame.conversation, frame.user);
-    else if (frame.type === "read") this.#wasRead(frame.conversation, frame.seq);
+    else if (frame.type === "read" && (!frame.user || frame.user === this.me.id))
+      this.#wasRead(frame.conversation, frame.seq);
   }
 
   #event(frame) {

@@ -4,6 +4,8 @@
 
 #[path = "browser/chromium.rs"]
 mod chromium;
+#[path = "browser/reading.rs"]
+mod reading;
 #[path = "browser/relay.rs"]
 mod relay;
 
@@ -24,6 +26,19 @@ async fn sign_up(window: &Window<'_>, username: &str, name: &str) {
     window.types("#field-new_password", PASSWORD).await;
     window.click("button[type=submit]", "Sign up").await;
     window.sees(".me", name).await;
+}
+
+/// Puts in what a test sees of the page and holds up in it.
+async fn hooked(window: &Window<'_>) {
+    window.sees(".auth button", "Sign up").await;
+    window.run(include_str!("browser/hooks.js"), vec![]).await;
+}
+
+/// Waits until the live connection is there.
+async fn connected(window: &Window<'_>) {
+    window
+        .until("the page is connected", "return document.querySelector('.shell').dataset.connection === 'live'")
+        .await;
 }
 
 async fn write(window: &Window<'_>, text: &str) {

@@ -202,6 +202,11 @@ impl Window<'_> {
         }
     }
 
+    /// Waits until a function's body gives something true.
+    pub(crate) async fn until(&self, what: &str, script: &str) {
+        self.wait(what, script, vec![]).await;
+    }
+
     /// Waits until something that `selector` names is on screen and holds `text`.
     pub(crate) async fn sees(&self, selector: &str, text: &str) {
         let script = format!("{VISIBLE} return nodes.some(holds)");
