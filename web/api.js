@@ -53,6 +53,8 @@ const HANDOVER_MS = 250;
 let session = JSON.parse(sessionStorage.getItem(STORED) || "null");
 let renewal = null;
 let renewTimer;
+/** Counts log-ins and log-outs: what was begun before one of them is not taken up after it. */
+let sitting = 0;
 const lost = new Set();
 const tabs = new BroadcastChannel("rookery");
 
@@ -78,7 +80,11 @@ function planRenewal() {
   renewTimer = setTimeout(() => renew().catch(() => {}), Math.min(wait_ms, 2 ** 31 - 1));
 }
 
-function begin(answer) {
+function loggedOut() {
+  return new Problem(401, { code: "unauthenticated", detail: "You are logged out." });
+}
+
+function take(answer) {
   keep({
     user: answer.user,
     access_token: answer.access_token,
@@ -88,18 +94,29 @@ function begin(answer) {
   return session;
 }
 
+function begin(answer) {
+  sitting += 1;
+  return take(answer);
+}
+
 function end(reason) {
   if (session === null) return;
+  sitting += 1;
+  renewal = null;
   keep(null);
   for (const listener of lost) listener(reason);
 }
 
 async function exchange() {
   const used = session.refresh_token;
+  const begun = sitting;
   try {
-    begin(await send("POST", "/v1/auth/refresh", { refresh_token: used }));
+    const answer = await send("POST", "/v1/auth/refresh", { refresh_token: used });
+    if (begun !== sitting) throw loggedOut();
+    take(answer);
     tabs.postMessage({ used, next: session });
   } catch (problem) {
+    if (begun !== sitting) throw loggedOut();
     if (problem.status >= 400 && problem.status < 500 && problem.status !== 429) {
       end("Your session has ended. Please log in again.");
     }
@@ -124,11 +141,13 @@ async function exchangeInTurn() {
 
 /** Exchanges the refresh token for new ones; calls that come together share one exchange. */
 export function renew() {
-  if (session === null)
-    return Promise.reject(new Problem(401, { code: "unauthenticated", detail: "You are logged out." }));
-  renewal ??= exchangeInTurn().finally(() => {
-    renewal = null;
-  });
+  if (session === null) return Promise.reject(loggedOut());
+  if (renewal === null) {
+    const mine = exchangeInTurn().finally(() => {
+      if (renewal === mine) renewal = null;
+    });
+    renewal = mine;
+  }
   return renewal;
 }
 
@@ -171,15 +190,21 @@ export async function logOut() {
   if (token) await send("POST", "/v1/auth/logout", undefined, token).catch(() => {});
 }
 
-/** A request as the user who is logged in. An expired token is renewed and the request sent once more. */
+/**
+ * A request as the user who is logged in. An expired token is renewed and the request sent once more, but never as
+ * another user than the one who was logged in when it was made.
+ */
 export async function request(method, path, body) {
+  const begun = sitting;
   const token = await accessToken();
+  if (begun !== sitting || session === null) throw loggedOut();
   try {
     return await send(method, path, body, token);
   } catch (problem) {
-    if (problem.status !== 401 || session === null) throw problem;
+    if (problem.status !== 401 || begun !== sitting) throw problem;
     if (session.access_token === token) await renew();
-    return send(method, path, body, session && session.access_token);
+    if (begun !== sitting) throw loggedOut();
+    return send(method, path, body, session.access_token);
   }
 }
 

@@ -140,6 +140,7 @@ class Session {
     this.top.show(false);
     this.about.show(false);
     this.chat.show(null);
+    this.outbox.close();
     this.socket.close();
     this.store.close();
   }

@@ -14,7 +14,9 @@ const MAX_WAIT_MS = 30_000;
 export class Outbox extends EventTarget {
   #queues = new Map();
   #busy = new Set();
-  #waits = new Set();
+  /** What ends each pause, and whether a returning connection is a reason to. */
+  #pauses = new Map();
+  #isClosed = false;
 
   constructor(socket, store) {
     super();
@@ -24,6 +26,13 @@ export class Outbox extends EventTarget {
     socket.addEventListener("state", () => {
       if (socket.state === "live") this.#wake();
     });
+  }
+
+  /** Gives up everything: what one user wrote is never sent as the next one. */
+  close() {
+    this.#isClosed = true;
+    this.#queues.clear();
+    for (const wake of [...this.#pauses.keys()]) wake();
   }
 
   /** What is on its way or has failed in a conversation, oldest first. */
@@ -68,7 +77,7 @@ export class Outbox extends EventTarget {
   async #work(conversation) {
     if (this.#busy.has(conversation)) return;
     this.#busy.add(conversation);
-    for (;;) {
+    while (!this.#isClosed) {
       const entry = this.pending(conversation).find(({ problem }) => problem === null);
       if (!entry) break;
       await this.#attempt(entry);
@@ -83,6 +92,7 @@ export class Outbox extends EventTarget {
       this.#remove(entry);
       this.store.putMessage(message);
     } catch (problem) {
+      if (this.#isClosed) return;
       const most = problem.status === 0 ? MAX_UNANSWERED : MAX_ATTEMPTS;
       if (problem.isPassing && entry.attempts < most) await this.#pause(entry, problem);
       else entry.problem = problem;
@@ -105,15 +115,15 @@ export class Outbox extends EventTarget {
     return new Promise((resolve) => {
       const wake = () => {
         clearTimeout(timer);
-        this.#waits.delete(wake);
+        this.#pauses.delete(wake);
         resolve();
       };
       const timer = setTimeout(wake, wait_ms);
-      if (problem.status === 0) this.#waits.add(wake);
+      this.#pauses.set(wake, problem.status === 0);
     });
   }
 
   #wake() {
-    for (const wake of [...this.#waits]) wake();
+    for (const [wake, isUnanswered] of [...this.#pauses]) if (isUnanswered) wake();
   }
 }

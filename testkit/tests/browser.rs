@@ -8,6 +8,8 @@ mod chromium;
 mod reading;
 #[path = "browser/relay.rs"]
 mod relay;
+#[path = "browser/session.rs"]
+mod session;
 
 use chromium::{Browser, Window};
 use relay::Relay;
