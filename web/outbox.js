@@ -9,6 +9,11 @@ const MAX_ATTEMPTS = 5;
 /** Without any answer it is worth while to wait for longer: some ten minutes in all. */
 const MAX_UNANSWERED = 25;
 const MAX_WAIT_MS = 30_000;
+/**
+ * A longer text goes by HTTP. The server closes a connection that brings a frame of more than 64 KiB; to an HTTP
+ * request it says what is wrong.
+ */
+const MAX_FRAME_TEXT_BYTES = 32 * 1024;
 
 /** Emits `change` with the conversation's id. */
 export class Outbox extends EventTarget {
@@ -102,7 +107,9 @@ export class Outbox extends EventTarget {
 
   async #transmit({ id, conversation, text, attachment }) {
     const content = attachment ? { text, attachment: { id: attachment.id } } : { text };
-    if (this.socket.state !== "live") return request("POST", pathOf(conversation, "messages"), { id, ...content });
+    if (this.socket.state !== "live" || isLong(text)) {
+      return request("POST", pathOf(conversation, "messages"), { id, ...content });
+    }
     const ack = await this.socket.request({ type: "send", id, conversation, ...content });
     const event = { id, kind: "message", sender: this.store.me.id, text, attachment };
     return messageOf(conversation, ack.seq, ack.at, event);
@@ -126,4 +133,8 @@ export class Outbox extends EventTarget {
   #wake() {
     for (const [wake, isUnanswered] of [...this.#pauses]) if (isUnanswered) wake();
   }
+}
+
+function isLong(text) {
+  return new TextEncoder().encode(JSON.stringify(text)).length > MAX_FRAME_TEXT_BYTES;
 }

@@ -65,3 +65,23 @@ async fn who_logs_out_while_the_session_is_renewed_is_logged_out() {
     window.sees("#field-login", "").await;
     browser.quit().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_is_too_long_is_refused_and_the_connection_stays() {
+    let cluster = Cluster::all().await;
+    let browser = Browser::start().await;
+    let window = browser.open(&cluster.url(), DESK).await;
+    hooked(&window).await;
+    sign_up(&window, "ana", "Ana Lindqvist").await;
+    cluster.client().log_in("ana").await.create_group("Notes", &[]).await;
+    window.click(".conversation", "Notes").await;
+    connected(&window).await;
+    let paste = "document.querySelector('.composer textarea').value = 'word '.repeat(14_000)";
+    window.run(paste, vec![]).await;
+    write(&window, "end").await;
+    window.sees(".message-failure", "Not sent").await;
+    assert_eq!(window.run("return hooks.closes", vec![]).await, json!(0));
+    write(&window, "and on").await;
+    window.sees(".message.is-own.is-sent", "and on").await;
+    browser.quit().await;
+}
