@@ -125,8 +125,8 @@ export class Store extends EventTarget {
     const isAhead = held.position.epoch === position.epoch && held.summary_seq > position.seq;
     const thread = this.#threads.get(fresh.id);
     // Where messages are held, only events that were applied to them move the position.
-    if (thread && thread.isLoaded && held.position.epoch === position.epoch) fresh.position = held.position;
-    else if (thread && thread.isLoaded) this.#reread(thread);
+    if (thread && thread.isFollowed && held.position.epoch === position.epoch) fresh.position = held.position;
+    else if (thread && thread.isFollowed) this.#reread(thread);
     const { last_message, unread, updated_at, summary_seq, position: heldPosition } = held;
     Object.assign(
       held,
@@ -247,7 +247,7 @@ export class Store extends EventTarget {
   /** Reads an older page, or the newest one at first. */
   async loadOlder(id) {
     const thread = this.thread(id);
-    if (!thread.isLoaded) {
+    if (!thread.isFollowed) {
       const conversation = this.conversations.get(id);
       // Events up to here are in the page that is read next; later ones are applied to it.
       if (conversation)
@@ -283,7 +283,7 @@ export class Store extends EventTarget {
 
   /** Where to resume: the positions of the conversations whose messages are held. */
   positions() {
-    const held = [...this.#threads.values()].filter((thread) => thread.isLoaded);
+    const held = [...this.#threads.values()].filter((thread) => thread.isFollowed);
     const known = held.map(({ conversation }) => this.conversations.get(conversation));
     const placed = known.filter((conversation) => conversation && conversation.position.epoch);
     return Object.fromEntries(placed.map(({ id, position }) => [id, position]));
@@ -292,7 +292,8 @@ export class Store extends EventTarget {
   /** Reads held messages anew where the server could not tell all that happened; without a conversation, everywhere. */
   reread(incomplete) {
     const named = new Set(incomplete.map(({ conversation }) => conversation));
-    const isConcerned = ({ conversation, isLoaded }) => isLoaded && (named.has(undefined) || named.has(conversation));
+    const isNamed = (conversation) => named.has(undefined) || named.has(conversation);
+    const isConcerned = (thread) => thread.isFollowed && isNamed(thread.conversation);
     for (const thread of [...this.#threads.values()].filter(isConcerned)) this.#reread(thread);
   }
 
@@ -335,7 +336,7 @@ export class Store extends EventTarget {
   #apply(conversation, frame) {
     conversation.position = { epoch: frame.epoch, seq: frame.seq };
     const thread = this.#threads.get(conversation.id);
-    if (thread && (thread.isLoaded || thread.isLoading)) {
+    if (thread && thread.isFollowed) {
       thread.apply(frame);
       this.#emit("thread", conversation.id);
     }
@@ -377,7 +378,7 @@ export class Store extends EventTarget {
     const repair = { frames: frame ? [frame] : [] };
     this.#repairs.set(conversation.id, repair);
     const thread = this.#threads.get(conversation.id);
-    const isHeld = thread && thread.isLoaded && !isNewEpoch;
+    const isHeld = thread && thread.isFollowed && !isNewEpoch;
     const isWhole = isHeld && (await this.#readEvents(conversation).catch(() => false));
     if (!isWhole) {
       const fetched = await this.fetchConversation(conversation.id);
@@ -386,7 +387,7 @@ export class Store extends EventTarget {
         return;
       }
       conversation.position = { ...conversation.position, seq: conversation.summary_seq };
-      if (thread && thread.isLoaded) this.#reread(thread);
+      if (thread && thread.isFollowed) this.#reread(thread);
     }
     this.#repairs.delete(conversation.id);
     for (const held of repair.frames) this.#event(held);

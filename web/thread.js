@@ -21,6 +21,8 @@ export class Thread {
   problem = null;
   #byId = new Map();
   #early = [];
+  /** Counts how often everything was forgotten: a page that was asked for before is not taken in after it. */
+  #generation = 0;
 
   constructor(conversation) {
     this.conversation = conversation;
@@ -28,6 +30,11 @@ export class Thread {
 
   get(id) {
     return this.#byId.get(id);
+  }
+
+  /** Whether events are applied: to what is here, or to the page that is on its way. */
+  get isFollowed() {
+    return this.isLoaded || this.isLoading;
   }
 
   /** Whether everything after `seq` is held. */
@@ -40,30 +47,40 @@ export class Thread {
     if (this.isLoading || !this.hasOlder) return false;
     this.isLoading = true;
     this.problem = null;
+    const generation = this.#generation;
     const oldest = this.items.find((item) => !item.notice);
     const parameters = { limit: PAGE, before_seq: this.isLoaded && oldest ? oldest.seq : undefined };
+    let page = null;
+    let failure = null;
     try {
-      const page = await request("GET", withQuery(pathOf(this.conversation, "messages"), parameters));
-      for (const message of page.items) this.put(message);
-      for (const frame of this.#early) this.#change(frame);
-      this.hasOlder = page.next !== null && page.items.length > 0;
-      this.isLoaded = true;
-      return true;
+      page = await request("GET", withQuery(pathOf(this.conversation, "messages"), parameters));
     } catch (problem) {
-      this.problem = problem;
-      return false;
-    } finally {
-      this.isLoading = false;
-      this.#early = [];
+      failure = problem;
     }
+    if (generation !== this.#generation) return false;
+    if (page) this.#take(page);
+    this.problem = failure;
+    this.isLoading = false;
+    this.#early = [];
+    return page !== null;
   }
 
-  /** Forgets everything: what follows is read anew. */
+  #take(page) {
+    for (const message of page.items) this.put(message);
+    for (const frame of this.#early) this.#change(frame);
+    this.hasOlder = page.next !== null && page.items.length > 0;
+    this.isLoaded = true;
+  }
+
+  /** Forgets everything, also what is on its way: what follows is read anew. */
   clear() {
+    this.#generation += 1;
     this.items = [];
     this.#byId.clear();
+    this.#early = [];
     this.hasOlder = true;
     this.isLoaded = false;
+    this.isLoading = false;
   }
 
   /** Puts a message at its place, or replaces it by a state that is not older. */
