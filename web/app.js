@@ -9,7 +9,7 @@ import { Outbox } from "/web/outbox.js";
 import { Socket } from "/web/socket.js";
 import { Store } from "/web/store.js";
 import { TopView } from "/web/top.js";
-import { el, mark, toast } from "/web/dom.js";
+import { closeDialogs, el, mark, toast } from "/web/dom.js";
 
 /** A connection that is back sooner than this was never announced as lost. */
 const QUIET_MS = 1500;
@@ -143,6 +143,7 @@ class Session {
     this.outbox.close();
     this.socket.close();
     this.store.close();
+    closeDialogs();
   }
 }
 

@@ -16,6 +16,8 @@ const AT_START_PX = 600;
 /** Pages that are read at once to show where the unread messages begin. */
 const MAX_UNREAD_PAGES = 3;
 const READ_DELAY_MS = 250;
+/** Screen readers say what comes into a log. What comes while it is busy they do not, if it stays busy for a moment. */
+const BUSY_MS = 500;
 
 export class ChatView {
   id = null;
@@ -24,6 +26,7 @@ export class ChatView {
   #isAtEnd = true;
   #missed = 0;
   #shownNewest = 0;
+  #settling;
   #drafts = new Map();
   #trays = new Map();
 
@@ -237,7 +240,7 @@ export class ChatView {
       rows.set(key, known && known.signature === signature ? known : { signature, node: make() });
     }
     this.list.hidden = wanted.length === 0;
-    this.scroller.setAttribute("aria-busy", String(thread.isLoading));
+    this.#drawBusy(thread);
     this.#rows = rows;
     placeChildren(
       this.list,
@@ -250,6 +253,19 @@ export class ChatView {
       this.scroller.scrollTop += rows.get(anchor.key).node.offsetTop - anchor.top;
     this.#loadIfNear(thread);
     this.markRead();
+  }
+
+  #drawBusy(thread) {
+    if (thread.isLoading) {
+      clearTimeout(this.#settling);
+      this.#settling = undefined;
+      this.scroller.setAttribute("aria-busy", "true");
+      return;
+    }
+    this.#settling ??= setTimeout(() => {
+      this.#settling = undefined;
+      this.scroller.setAttribute("aria-busy", "false");
+    }, BUSY_MS);
   }
 
   #drawStart(thread, count) {

@@ -130,6 +130,11 @@ export function dialog(title, ...children) {
   return node;
 }
 
+/** Closes whatever dialog is open. */
+export function closeDialogs() {
+  for (const node of [...document.querySelectorAll("dialog[open]")]) node.close();
+}
+
 /** Asks before something that cannot be undone. Gives whether the answer was yes. */
 export function confirm(title, text, action) {
   return new Promise((resolve) => {

@@ -89,7 +89,7 @@ async function showPicture(image, attachment) {
     image.src = await pictureCopy(attachment);
   } catch {
     image.classList.add("is-missing");
-    image.alt = `${attachment.name}: not to be had`;
+    image.alt = `${attachment.name}: not available`;
   }
 }
 

@@ -130,12 +130,8 @@ function drawMessage(message, shape, { act }) {
   ];
   const actions = shape.isOwn && shape.state === "sent" && !message.deleted ? ownActions(message, act) : null;
   // What can be done with a message shows when it is pointed at, touched or reached by the keyboard.
-  const bubble = el(
-    "div",
-    { class: "bubble", tabindex: actions && 0 },
-    ...content(message, shape),
-    meta(message, shape),
-  );
+  const focus = actions && { tabindex: 0, role: "group", "aria-label": `Your message: ${contentOf(message)}` };
+  const bubble = el("div", { class: "bubble", ...focus }, ...content(message, shape), meta(message, shape));
   return el(
     "li",
     { class: flags.filter(Boolean).join(" "), "data-id": message.id },
@@ -200,7 +196,7 @@ function ownActions(message, act) {
     );
   return el(
     "div",
-    { class: "message-actions", role: "group", "aria-label": "Your message" },
+    { class: "message-actions", role: "group", "aria-label": "Edit or delete" },
     message.text && button("edit", "Edit", () => act.edit(message)),
     button("trash", "Delete", () => act.remove(message)),
   );

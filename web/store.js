@@ -3,6 +3,7 @@
 import { pathOf, request, withQuery } from "/web/api.js";
 import { complete, lastActivity } from "/web/summary.js";
 import { Typing } from "/web/typing.js";
+import { Marks } from "/web/marks.js";
 import { Thread, changeMessage, messageOf } from "/web/thread.js";
 
 /** A direct conversation that has just been opened and holds nothing yet stands first. */
@@ -36,8 +37,10 @@ export class Store extends EventTarget {
   #threads = new Map();
   #fetching = new Map();
   #repairs = new Map();
+  #marks = new Marks();
   #incomplete = new Set();
   #isClosed = false;
+  #loadingAgain;
   typing = new Typing((conversation) => this.#emit("typing", conversation));
 
   constructor(me) {
@@ -49,6 +52,7 @@ export class Store extends EventTarget {
   /** Ends what would go on by itself. */
   close() {
     this.#isClosed = true;
+    this.#marks.close();
   }
 
   #emit(name, detail) {
@@ -94,7 +98,8 @@ export class Store extends EventTarget {
 
   /** While the server cannot reach its store, it lists groups alone. The whole list is asked for again. */
   async #loadGroups() {
-    setTimeout(() => this.#isClosed || this.loadConversations(), COMPLETE_AGAIN_MS);
+    clearTimeout(this.#loadingAgain);
+    this.#loadingAgain = setTimeout(() => this.#isClosed || this.loadConversations(), COMPLETE_AGAIN_MS);
     const path = withQuery("/v1/conversations", { kind: "group", limit: LIST_PAGE });
     const answer = await request("GET", path).catch(() => ({ items: [] }));
     for (const conversation of answer.items) this.#take(conversation);
@@ -128,11 +133,8 @@ export class Store extends EventTarget {
     if (thread && thread.isFollowed && held.position.epoch === position.epoch) fresh.position = held.position;
     else if (thread && thread.isFollowed) this.#reread(thread);
     const { last_message, unread, updated_at, summary_seq, position: heldPosition } = held;
-    Object.assign(
-      held,
-      fresh,
-      isAhead ? { last_message, unread, updated_at, summary_seq, position: heldPosition } : {},
-    );
+    const ahead = { last_message, unread, updated_at, summary_seq, position: heldPosition };
+    Object.assign(held, fresh, isAhead ? ahead : {});
     return held;
   }
 
@@ -305,6 +307,7 @@ export class Store extends EventTarget {
     else if (frame.type === "typing" && frame.user !== this.me.id) this.typing.begin(frame.conversation, frame.user);
     else if (frame.type === "read" && (!frame.user || frame.user === this.me.id))
       this.#wasRead(frame.conversation, frame.seq);
+    else if (frame.type === "removed") this.#forget(frame.conversation);
   }
 
   #event(frame) {
@@ -442,6 +445,6 @@ export class Store extends EventTarget {
     const read = (conversation.read && conversation.read.seq) || 0;
     if (seq <= read && conversation.unread === 0) return;
     this.#wasRead(id, seq);
-    request("PUT", pathOf(id, "read"), { seq }).catch(() => {});
+    this.#marks.tell(id, seq);
   }
 }

@@ -135,7 +135,7 @@ export class TopView {
       this.#draw(...answers);
     } catch (problem) {
       if (turn !== this.#asked) return;
-      this.problem.textContent = problem.status === 403 ? "Only analysts may see this here." : problem.message;
+      this.problem.textContent = problem.status === 403 ? "Only analysts can see this." : problem.message;
       this.problem.hidden = false;
     }
     this.#goOn(answers);

@@ -55,6 +55,23 @@ async fn the_mark_of_the_other_one_leaves_a_message_unread() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_read_mark_that_did_not_get_through_is_sent_again() {
+    let cluster = Cluster::all().await;
+    let browser = Browser::start().await;
+    let window = browser.open(&cluster.url(), DESK).await;
+    let (ana, ben, group) = ben_in_a_group(&cluster, &window).await;
+    let sent = ana.send(&group, "Is the hut open?").await;
+    window.sees(".conversation .badge", "1").await;
+    window.run("hooks.refused = 'PUT '", vec![]).await;
+    window.click(".conversation", "Weekend hike").await;
+    window.until("it is marked", "return hooks.calls.some((call) => call.startsWith('PUT '))").await;
+    window.sees_no(".conversation .badge", "1").await;
+    window.run("hooks.refused = ''; hooks.runTimers(1000)", vec![]).await;
+    has_read(&ana, &ben, &group, &sent["seq"]).await;
+    browser.quit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_older_page_that_comes_late_does_not_take_the_place_of_the_newest() {
     let cluster = Cluster::all().await;
     let browser = Browser::start().await;
@@ -105,5 +122,72 @@ async fn a_list_that_is_newer_than_the_first_page_leaves_no_hole() {
     ana.send(&group, "heard").await;
     window.sees(".message", "heard").await;
     window.sees(".message", "unheard").await;
+    browser.quit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_that_is_lost_goes_from_the_list() {
+    let cluster = Cluster::all().await;
+    let browser = Browser::start().await;
+    let window = browser.open(&cluster.url(), DESK).await;
+    let (ana, ben, group) = ben_in_a_group(&cluster, &window).await;
+    window.run("hooks.deafTo = 'event'", vec![]).await;
+    let path = format!("/v1/conversations/{group}/members/{}", ben.id());
+    assert_eq!(ana.delete(&path).await.status, 204);
+    window.sees_no(".conversation", "Weekend hike").await;
+    browser.quit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_often_it_reconnects_in_an_outage_it_asks_once_at_a_time() {
+    let cluster = Cluster::all().await;
+    let browser = Browser::start().await;
+    let window = browser.open(&cluster.url(), DESK).await;
+    let (_, _, group) = ben_in_a_group(&cluster, &window).await;
+    window.run("hooks.refused = 'GET /v1/conversations?limit'; hooks.done = []", vec![]).await;
+    let again = "hooks.tell({ ...hooks.frames.find(({ type }) => type === 'hello') })";
+    for _ in 0..3 {
+        window.run(again, vec![]).await;
+    }
+    let asked = "return hooks.done.filter((call) => call.includes('kind=group')).length === 3";
+    window.until("the groups alone are there", asked).await;
+    let waiting = "return [...hooks.timers.values()].filter(({ wait_ms }) => wait_ms === 10_000).length";
+    assert_eq!(window.run(waiting, vec![]).await, json!(1), "{group}");
+    browser.quit().await;
+}
+
+/// Keeps what the log said of itself whenever many rows came into it.
+const WATCH_ROWS: &str = "hooks.busy = []; new MutationObserver((records) => { \
+     const added = records.flatMap(({ addedNodes }) => [...addedNodes]).length; \
+     if (added > 10) hooks.busy.push(document.querySelector('.scroller').getAttribute('aria-busy')); \
+     }).observe(document.querySelector('.messages'), { childList: true })";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_the_focus_has_a_name_and_a_page_of_messages_is_not_read_out() {
+    let cluster = Cluster::all().await;
+    let browser = Browser::start().await;
+    let window = browser.open(&cluster.url(), DESK).await;
+    let (ana, ben, group) = ben_in_a_group(&cluster, &window).await;
+    window.click(".conversation", "Weekend hike").await;
+    window.sees(".scroller[aria-busy=false]", "").await;
+    window.click(".foot-link", "About").await;
+    for number in 1..=20 {
+        ana.send(&group, &format!("number {number}.")).await;
+    }
+    ben.send(&group, "the last").await;
+    window.sees(".conversation", "the last").await;
+    window.run("hooks.held = '/messages?'; hooks.tell({ type: 'resumed', complete: false })", vec![]).await;
+    window.until("the page is on its way", "return hooks.release !== null").await;
+    window.click(".conversation", "Weekend hike").await;
+    window.sees(".chat", "Loading").await;
+    window.run(WATCH_ROWS, vec![]).await;
+    window.run("hooks.release()", vec![]).await;
+    window.sees(".message", "the last").await;
+    assert_eq!(window.run("return hooks.busy", vec![]).await, json!(["true"]));
+    window.sees(".scroller[aria-busy=false]", "").await;
+    let nameless = "return [...document.querySelectorAll('.message [tabindex]')] \
+         .filter((node) => !node.getAttribute('role') || !node.getAttribute('aria-label')).length";
+    assert_eq!(window.run(nameless, vec![]).await, json!(0));
+    window.sees(".bubble[aria-label='Your message: the last']", "").await;
     browser.quit().await;
 }

@@ -85,3 +85,21 @@ async fn a_text_that_is_too_long_is_refused_and_the_connection_stays() {
     window.sees(".message.is-own.is-sent", "and on").await;
     browser.quit().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_dialog_outlives_the_session() {
+    let cluster = Cluster::all().await;
+    let browser = Browser::start().await;
+    let window = browser.open(&cluster.url(), DESK).await;
+    sign_up(&window, "ana", "Ana Lindqvist").await;
+    connected(&window).await;
+    window.click("button[aria-label='New group']", "").await;
+    window.sees("dialog", "New group").await;
+    let token = window.run("return JSON.parse(sessionStorage.getItem('rookery.session')).access_token", vec![]).await;
+    let ana = cluster.client().with_token(token.as_str());
+    ana.post("/v1/auth/logout", json!(null)).await.expect(204);
+    window.until("she is asked to log in", "return document.querySelector('#field-login') !== null").await;
+    window.sees_no("dialog", "").await;
+    window.sees(".auth", "Your session has ended").await;
+    browser.quit().await;
+}
