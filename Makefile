@@ -18,7 +18,7 @@ lint:
 # Runs every test, then measures how much of the server its unit tests cover.
 test:
 	cargo xtask test
-	cargo tarpaulin --engine ptrace --locked --skip-clean --lib --packages types log directory history analytics blobs edge ingest
+	cargo tarpaulin --engine ptrace --locked --skip-clean --lib --packages types log@0.1.0 directory history analytics blobs edge ingest
 
 # Fills the running server with users, a chatroom, invitations and messages, and prints what to look at.
 example-setup:

@@ -21,6 +21,17 @@ fn b3_05_the_makefile_has_the_targets_and_each_calls_cargo() {
     assert!(calls.len() >= targets.len() && calls.iter().all(|call| call.starts_with("cargo ")), "{calls:#?}");
 }
 
+/// There is another crate `log`: a name alone might not say which package is meant.
+#[tokio::test]
+async fn the_makefile_names_packages_that_there_are() {
+    let text = std::fs::read_to_string(super::root().join("Makefile")).unwrap();
+    let (_, names) = text.split_once("--packages ").unwrap();
+    for name in names.lines().next().unwrap().split(' ') {
+        let mut ask = Command::new("cargo");
+        super::succeed(ask.args(["pkgid", "--locked", "--offline", name]).current_dir(super::root())).await;
+    }
+}
+
 /// A configuration on embedded stores, and one on real stores that are ready for it.
 async fn configurations(folder: &Path) -> [PathBuf; 2] {
     let write = |name: &str, stores: toml::Table| {
