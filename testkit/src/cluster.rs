@@ -194,7 +194,7 @@ impl Cluster {
         match runs {
             Runs::Here { shutdown, mut tasks } => {
                 shutdown.cancel();
-                while let Some(ended) = tasks.join_next().await {
+                while let Some(ended) = crate::in_time("the end of every role", tasks.join_next()).await {
                     ended.expect("no role panics").expect("every role ends well");
                 }
             }

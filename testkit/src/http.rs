@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use reqwest::{Method, header};
 use serde_json::{Value, json};
@@ -79,16 +80,22 @@ impl Answer {
     }
 }
 
+/// How long an answer may take at most; a server that says nothing is an answer of status 0.
+const ANSWER_WITHIN: Duration = Duration::from_secs(90);
+
 /// User names that no two tests share.
 static USERS: AtomicU32 = AtomicU32::new(0);
 
 impl Client {
     /// A stranger to the edge at this address.
+    ///
+    /// # Panics
+    /// When the system has no room for a client.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
         Self {
             address,
-            http: reqwest::Client::new(),
+            http: reqwest::Client::builder().timeout(ANSWER_WITHIN).build().expect("a client can be made"),
             user: Value::Null,
             token: None,
             refresh_token: None,

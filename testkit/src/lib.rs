@@ -27,16 +27,35 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Asks again and again until the answer is `Some`.
 ///
 /// # Panics
-/// When it is still `None` after [`PATIENCE`].
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+/// When it is still `None` after [`PATIENCE`], or one answer takes longer than that.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, ask: impl FnMut() -> F) -> T {
+    eventually_within(PATIENCE, what, ask).await
+}
+
+async fn eventually_within<T, F>(patience: Duration, what: &str, mut ask: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
     let began = tokio::time::Instant::now();
     loop {
-        if let Some(answer) = ask().await {
+        let answer = tokio::time::timeout(patience, ask()).await;
+        if let Ok(Some(answer)) = answer {
             return answer;
         }
-        assert!(began.elapsed() < PATIENCE, "{what} did not come about within {PATIENCE:?}");
+        assert!(began.elapsed() < patience, "{what} did not come about within {patience:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Waits for something that must come.
+///
+/// # Panics
+/// When it has not after [`PATIENCE`].
+pub async fn in_time<T>(what: &str, awaited: impl Future<Output = T>) -> T {
+    let Ok(came) = tokio::time::timeout(PATIENCE, awaited).await else {
+        panic!("{what} did not come about within {PATIENCE:?}");
+    };
+    came
 }
 
 /// Makes a test of each scenario for every shape of cluster: all roles in one and split roles on embedded stores, all
@@ -61,4 +80,15 @@ macro_rules! scenarios {
             })+
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    #[should_panic(expected = "an answer did not come about")]
+    async fn a_question_that_is_never_answered_ends() {
+        eventually_within(Duration::from_millis(1), "an answer", std::future::pending::<Option<()>>).await;
+    }
 }

@@ -58,7 +58,9 @@ impl Process {
         let mut child = command.spawn().expect("the program starts");
         let mut output = BufReader::new(child.stdout.take().expect("its output is piped"));
         let address = match role {
-            None | Some(Role::Edge) => Some(announced(&mut output).await),
+            None | Some(Role::Edge) => {
+                Some(crate::in_time("the address that it listens on", announced(&mut output)).await)
+            }
             Some(_) => None,
         };
         Self { child, address, log: config.with_extension("log"), _output: output }
@@ -107,10 +109,7 @@ impl Process {
         let id = self.child.id().expect("it still runs").to_string();
         let told = Command::new("kill").args(["-TERM", &id]).status().await.expect("kill runs");
         assert!(told.success());
-        tokio::time::timeout(crate::PATIENCE, self.child.wait())
-            .await
-            .expect("it ends in time")
-            .expect("it has a status")
+        crate::in_time("its end", self.child.wait()).await.expect("it has a status")
     }
 }
 

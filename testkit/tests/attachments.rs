@@ -316,13 +316,18 @@ async fn a_file_that_is_too_large_is_not_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_sent_is_removed_after_a_time() {
     let change = |config: &mut rookery::config::Config| {
-        config.ingest.orphan_seconds = 1;
+        config.ingest.orphan_seconds = 3;
         config.ingest.sweep_seconds = 1;
     };
     let cluster = Cluster::with(change).await;
     let (ada, bob, _, group) = people(&cluster).await;
-    let sent = ada.upload("a.png", "image/png", files::png(1, 1)).await.expect(201);
-    let message = ada.send_attachment(&group, &sent).await.expect(201);
+    // On a busy machine what is uploaded may be an orphan before it is sent.
+    let (sent, message) = eventually("an upload is sent in time", || async {
+        let sent = ada.upload("a.png", "image/png", files::png(1, 1)).await.expect(201);
+        let answer = ada.send_attachment(&group, &sent).await;
+        answer.is(201).then_some((sent, answer.body))
+    })
+    .await;
     let unsent = ada.upload("b.png", "image/png", files::png(1, 1)).await.expect(201);
     let gone = async |path: &str| ada.get(path).await.is(404).then_some(());
     eventually("the unsent one is removed", || gone(unsent["url"].as_str().unwrap())).await;
@@ -414,7 +419,8 @@ async fn a_link_does_not_reach_what_was_checked(cluster: &Cluster) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_uploaded_by_a_link_and_not_completed_is_removed() {
     let change = |config: &mut rookery::config::Config| {
-        config.ingest.orphan_seconds = 2;
+        // Long enough for the upload, also on a busy machine.
+        config.ingest.orphan_seconds = 10;
         config.ingest.sweep_seconds = 1;
     };
     let cluster = Cluster::on(servers::endpoints(), change).await;

@@ -38,15 +38,35 @@ impl Plan {
     #[expect(clippy::disallowed_methods, reason = "the runner says how many rounds")]
     fn read() -> Self {
         let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-        let only = std::env::var("ROOKERY_FAULTS").unwrap_or_default();
-        let is_asked_for = |fault: &Fault| only.split(',').any(|part| format!("{fault:?}").contains(part));
-        let faults: Vec<Fault> = Fault::ALL.into_iter().filter(is_asked_for).collect();
+        let rounds = number("ROOKERY_FAULT_ROUNDS").map_or(1, |rounds: u32| rounds as usize);
+        assert!(rounds > 0, "no round shows nothing");
         Self {
-            rounds: number("ROOKERY_FAULT_ROUNDS").map_or(1, |rounds: u32| rounds as usize),
+            rounds,
             stopped_for: Duration::from_secs(number("ROOKERY_FAULT_SECONDS").map_or(4, u64::from)),
-            faults,
+            faults: faults_named(&std::env::var("ROOKERY_FAULTS").unwrap_or_default()),
         }
     }
+}
+
+/// The faults whose names have one of these parts. A part that no name has is a mistake.
+fn faults_named(parts: &str) -> Vec<Fault> {
+    let is_named = |fault: &Fault, part: &str| format!("{fault:?}").contains(part);
+    for part in parts.split(',') {
+        assert!(Fault::ALL.iter().any(|fault| is_named(fault, part)), "no fault is called `{part}`: {:?}", Fault::ALL);
+    }
+    Fault::ALL.into_iter().filter(|fault| parts.split(',').any(|part| is_named(fault, part))).collect()
+}
+
+#[test]
+fn faults_are_chosen_by_parts_of_their_names() {
+    assert_eq!(faults_named(""), Fault::ALL);
+    assert_eq!(faults_named("KillEdge,StopL"), [Fault::KillEdge, Fault::StopLog]);
+}
+
+#[test]
+#[should_panic(expected = "no fault is called `KilEdge`")]
+fn a_fault_that_does_not_exist_is_not_passed_over() {
+    faults_named("KillEdge,KilEdge");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

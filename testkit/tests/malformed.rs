@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::{Answer, Client, Cluster, Socket, scenarios};
@@ -327,12 +328,10 @@ async fn limits_answer_429_with_a_time_to_wait() {
     })
     .await;
     let ada = cluster.client().register("ada").await;
-    let mut answers = Vec::new();
-    for _ in 0..10 {
-        answers.push(ada.get("/v1/conversations").await);
-    }
+    // All at once: one after the other they might come no faster than they are allowed to.
+    let answers = join_all((0..40).map(|_| ada.get("/v1/conversations"))).await;
     let refused: Vec<_> = answers.iter().filter(|answer| answer.is(429)).collect();
-    assert!(refused.len() >= 4, "{answers:?}");
+    assert!(!refused.is_empty() && answers.iter().any(|answer| answer.is(200)), "{answers:?}");
     assert_refused(refused[0], "too many requests");
     assert!(refused[0].headers.contains_key("retry-after"));
     let ben = cluster.client().register("ben").await;

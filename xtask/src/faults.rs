@@ -10,7 +10,7 @@ use servers::shell;
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Rounds of each fault.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// How long a store stays stopped, in seconds.
     #[arg(long, default_value_t = 30)]
@@ -23,7 +23,8 @@ pub(crate) struct Options {
 /// Runs the fault tests with so many rounds. They start and stop servers of their own.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     let mut test = Command::new(shell::find("cargo").unwrap_or_else(|| "cargo".into()));
-    test.args(["test", "--package", "testkit", "--test", "faults", "--", "--nocapture"]).current_dir(root);
+    // Of the workspace, not of one package: with other features everything would be built anew.
+    test.args(["test", "--workspace", "--test", "faults", "--", "--nocapture"]).current_dir(root);
     test.env("ROOKERY_FAULT_ROUNDS", options.rounds.to_string());
     test.env("ROOKERY_FAULT_SECONDS", options.seconds.to_string());
     test.env("ROOKERY_FAULTS", &options.only);

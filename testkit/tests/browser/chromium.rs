@@ -2,7 +2,8 @@
 
 use std::io::{BufRead, BufReader};
 use std::mem::ManuallyDrop;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -55,13 +56,10 @@ impl Processes {
             .unwrap_or_else(|error| panic!("{MISSING} ({error})"));
         let stdout = chromedriver.stdout.take().unwrap();
         let processes = Self { chromedriver, profile: tempfile::tempdir().unwrap() };
-        let port = BufReader::new(stdout)
-            .lines()
-            .map_while(Result::ok)
-            .find_map(|line| {
-                line.strip_prefix("ChromeDriver was started successfully on port ")?.strip_suffix('.')?.parse().ok()
-            })
-            .expect("chromedriver says on which port it listens");
+        // A thread reads, because a pipe on which nothing comes cannot be waited for with a bound.
+        let (told, port) = mpsc::channel();
+        std::thread::spawn(move || told.send(announced_port(stdout)));
+        let port = port.recv_timeout(PATIENCE).ok().flatten().expect("chromedriver says on which port it listens");
         (processes, port)
     }
 
@@ -95,6 +93,12 @@ impl Drop for Processes {
             std::thread::sleep(POLL_EVERY);
         }
     }
+}
+
+fn announced_port(stdout: ChildStdout) -> Option<u16> {
+    BufReader::new(stdout).lines().map_while(Result::ok).find_map(|line| {
+        line.strip_prefix("ChromeDriver was started successfully on port ")?.strip_suffix('.')?.parse().ok()
+    })
 }
 
 /// A browser without history. Its windows share nothing that the page keeps per tab.
