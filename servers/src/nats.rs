@@ -2,6 +2,8 @@
 
 mod cluster;
 
+use std::fs::File;
+use std::io::Write;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::time::Duration;
@@ -37,6 +39,18 @@ impl Nats {
     /// Starts it on its folder, which is made when missing.
     pub fn start(home: &Home, folder: &Path, options: NatsOptions) -> Result<Self> {
         let mut nats = Self::find(home, folder, options)?;
+        nats.bring_up()?;
+        Ok(nats)
+    }
+
+    /// The same, where everybody may publish and subscribe to these subjects alone.
+    pub fn start_with_permissions(home: &Home, folder: &Path, publish: &[&str], subscribe: &[&str]) -> Result<Self> {
+        let mut nats = Self::find(home, folder, NatsOptions::default())?;
+        let everybody = format!(
+            "no_auth_user: everybody\nauthorization {{\n  users: [{{\n    user: everybody\n    password: unused\n    \
+             permissions: {{\n      publish: {publish:?}\n      subscribe: {subscribe:?}\n    }}\n  }}]\n}}\n"
+        );
+        File::options().append(true).open(folder.join("nats.conf"))?.write_all(everybody.as_bytes())?;
         nats.bring_up()?;
         Ok(nats)
     }
