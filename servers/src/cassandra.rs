@@ -23,6 +23,10 @@ const JAVA_OPTIONS: &str = include_str!("cassandra/java_options.txt");
 /// What Cassandra 5 recommends.
 const TRIES: &str =
     "memtable: {configurations: {default: {class_name: TrieMemtable}}}\nmemtable_allocation_type: offheap_objects";
+/// What fetches its classes.
+pub(crate) const MAVEN: Needed = Needed { package: "maven", is_there: || shell::find("mvn").is_some() };
+/// What runs it. Debian 12 has this version.
+pub(crate) const JAVA: Needed = Needed { package: "openjdk-17-jre-headless", is_there: || known_java().is_some() };
 /// Where Debian puts the Java that Cassandra runs on.
 const DEBIAN_JAVA: [&str; 2] =
     ["/usr/lib/jvm/java-17-openjdk-amd64/bin/java", "/usr/lib/jvm/java-17-openjdk-arm64/bin/java"];
@@ -163,7 +167,7 @@ fn ask(port: u16) -> Result<()> {
 /// The folder of Cassandra's classes and of all that they need.
 fn jars(home: &Home) -> Result<PathBuf> {
     home.fetched(&format!("cassandra-{VERSION}"), |folder| {
-        shell::provide(&[Needed { program: "mvn", package: "maven" }])?;
+        shell::provide(&[MAVEN])?;
         std::fs::create_dir_all(folder)?;
         let pom = folder.join("pom.xml");
         std::fs::write(&pom, POM)?;
@@ -173,19 +177,20 @@ fn jars(home: &Home) -> Result<PathBuf> {
     })
 }
 
-/// Java 17: the one that is called `java`, or Debian's, which is installed when there is none.
+/// Java 17, which is installed when there is none.
 fn java() -> Result<PathBuf> {
-    let is_17 = |java: &Path| {
+    if let Some(java) = known_java() {
+        return Ok(java);
+    }
+    shell::install(&[JAVA.package])?;
+    known_java().context("Java 17 is still missing after its package was installed")
+}
+
+/// Java 17: the one that is called `java`, or Debian's.
+fn known_java() -> Option<PathBuf> {
+    let is_17 = |java: &PathBuf| {
         let version = Command::new(java).arg("-version").output();
         version.is_ok_and(|output| String::from_utf8_lossy(&output.stderr).contains("version \"17."))
     };
-    let known = || {
-        let candidates = shell::find("java").into_iter().chain(DEBIAN_JAVA.map(PathBuf::from));
-        candidates.into_iter().find(|java| is_17(java))
-    };
-    if let Some(java) = known() {
-        return Ok(java);
-    }
-    shell::install(&["openjdk-17-jre-headless"])?;
-    known().context("Java 17 is still missing after its package was installed")
+    shell::find("java").into_iter().chain(DEBIAN_JAVA.map(PathBuf::from)).find(is_17)
 }

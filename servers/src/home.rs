@@ -13,6 +13,11 @@ use crate::shell::{self, Needed};
 
 /// The user that servers run as when we are root and they refuse to: nobody.
 const NOBODY: u32 = 65534;
+/// What makes a Python of our own. On Debian it is a package apart from Python's.
+pub(crate) const VENV: Needed = Needed {
+    package: "python3-venv",
+    is_there: || shell::output(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_ok(),
+};
 /// How often a download is tried.
 const MAX_TRIES: usize = 3;
 
@@ -130,13 +135,8 @@ impl Home {
     /// A Python that is not the system's, so that nothing is installed there.
     pub(crate) fn python(&self) -> Result<PathBuf> {
         let venv = self.fetched("venv", |folder| {
-            shell::provide(&[Needed { program: "python3", package: "python3" }])?;
-            let make = || shell::output(Command::new("python3").args(["-m", "venv"]).arg(folder));
-            if make().is_err() {
-                shell::install(&["python3-venv"])?;
-                make()?;
-            }
-            Ok(())
+            shell::provide(&[VENV])?;
+            shell::output(Command::new("python3").args(["-m", "venv"]).arg(folder)).map(drop)
         })?;
         Ok(venv.join("bin/python"))
     }

@@ -37,6 +37,9 @@ pub mod shell;
 #[cfg(test)]
 mod tests;
 
+/// What must be on the machine before servers can be fetched and started.
+pub const NEEDED: [shell::Needed; 3] = [home::VENV, cassandra::MAVEN, cassandra::JAVA];
+
 pub use all::{Kind, Started, find, start_all};
 pub use cassandra::{Cassandra, CassandraOptions};
 pub use clickhouse::{ClickHouse, ClickHouseOptions};

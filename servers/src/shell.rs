@@ -29,19 +29,24 @@ pub fn is_root() -> bool {
     output(Command::new("id").arg("-u")).is_ok_and(|uid| uid.trim() == "0")
 }
 
-/// A program and the Debian package that brings it.
+/// Something that must be on the machine, and the Debian package that brings it.
+#[derive(Clone, Copy)]
 pub struct Needed {
-    /// The program's name on the search path.
-    pub program: &'static str,
     /// The package's name.
     pub package: &'static str,
+    /// Whether it is there.
+    pub is_there: fn() -> bool,
 }
 
-/// Sees to it that the programs are there: installs what is missing when we are root on Debian, and otherwise
-/// says in one line what to install.
+/// The packages of what is not there.
+pub fn missing(needed: &[Needed]) -> Vec<&'static str> {
+    needed.iter().filter(|needed| !(needed.is_there)()).map(|needed| needed.package).collect()
+}
+
+/// Sees to it that all of it is there: installs what is missing when we are root on Debian, and otherwise says in one
+/// line what to install.
 pub fn provide(needed: &[Needed]) -> Result<()> {
-    let missing: Vec<&str> =
-        needed.iter().filter(|needed| find(needed.program).is_none()).map(|needed| needed.package).collect();
+    let missing = missing(needed);
     if missing.is_empty() { Ok(()) } else { install(&missing) }
 }
 

@@ -14,32 +14,31 @@ use servers::shell::{self, Needed};
 use crate::tidy;
 use real::Servers;
 
-/// What the tests start that cargo does not build: the browser test's browser, the README's client, the Makefile's make,
-/// what checks the description of the API.
-const NEEDED: [Needed; 6] = [
-    Needed { program: "curl", package: "curl" },
-    Needed { program: "make", package: "make" },
-    Needed { program: "npx", package: "npm" },
-    Needed { program: "python3", package: "python3-venv" },
-    Needed { program: "chromium", package: "chromium" },
-    Needed { program: "chromedriver", package: "chromium-driver" },
+/// What the tests start that cargo does not build: the browser test's browser, the README's client, the Makefile's make.
+/// What checks the description of the API is Python, which the servers need too.
+const NEEDED: [Needed; 5] = [
+    Needed { package: "curl", is_there: || shell::find("curl").is_some() },
+    Needed { package: "make", is_there: || shell::find("make").is_some() },
+    Needed { package: "npm", is_there: || shell::find("npx").is_some() },
+    Needed { package: "chromium", is_there: || shell::find("chromium").is_some() },
+    Needed { package: "chromium-driver", is_there: || shell::find("chromedriver").is_some() },
 ];
+
+/// What the tests and their servers need.
+fn needed() -> Vec<Needed> {
+    [&NEEDED[..], &servers::NEEDED[..]].concat()
+}
 
 /// Gets what the tests need, checks the tree, runs the tests. The last line is `N passed, N failed`.
 pub(crate) fn run(root: &Path) -> Result<()> {
-    step("programs that the tests start", || shell::provide(&NEEDED))?;
+    step("programs that the tests start", || shell::provide(&needed()))?;
+    let real = step("real servers", Servers::get)?;
     let mut tally = Tally::default();
     tally.count(step("tidy", || tidy::run(root)));
     let references = root.join("target/snapshot-references.txt");
-    let mut real = None;
-    tally.count(step("real servers", || {
-        real = Some(Servers::get()?);
-        Ok(())
-    }));
     let mut tests = Tally::default();
     let outcome = step("cargo test", || {
-        let endpoints = real.as_ref().map(Servers::endpoints_file);
-        tests = cargo_test(root, &references, endpoints)?;
+        tests = cargo_test(root, &references, real.endpoints_file())?;
         if tests.ended_well || tests.failed > 0 { Ok(()) } else { bail!("cargo test failed before its tests had run") }
     });
     tally.count(outcome);
@@ -88,14 +87,14 @@ fn number_before(line: &str, word: &str) -> u64 {
 }
 
 /// Runs all tests, passes their output through, and sums their results.
-fn cargo_test(root: &Path, references: &Path, endpoints: Option<&Path>) -> Result<Tally> {
+fn cargo_test(root: &Path, references: &Path, endpoints: &Path) -> Result<Tally> {
     if references.exists() {
         std::fs::remove_file(references)?;
     }
     let mut command = Command::new("cargo");
     command.args(["test", "--workspace", "--no-fail-fast"]).current_dir(root).stdout(Stdio::piped());
     command.env("INSTA_SNAPSHOT_REFERENCES_FILE", references);
-    command.envs(endpoints.map(|endpoints| (servers::ENDPOINTS_VARIABLE, endpoints)));
+    command.env(servers::ENDPOINTS_VARIABLE, endpoints);
     #[expect(clippy::disallowed_methods, reason = "so a CI system says that it is one")]
     if std::env::var_os("CI").is_some() {
         command.env("CARGO_INCREMENTAL", "0").env("INSTA_UPDATE", "no");
@@ -115,7 +114,7 @@ fn cargo_test(root: &Path, references: &Path, endpoints: Option<&Path>) -> Resul
 }
 
 /// Runs a step and says how long it took.
-fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     println!("== {name}");
     let started = Instant::now();
     let outcome = work();
@@ -127,6 +126,15 @@ fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_that_is_missing_is_named_at_once_and_the_guide_names_the_same() {
+        let nothing: Vec<Needed> = needed().iter().map(|one| Needed { is_there: || false, ..*one }).collect();
+        let packages = shell::missing(&nothing).join(" ");
+        assert_eq!(packages, "curl make npm chromium chromium-driver python3-venv maven openjdk-17-jre-headless");
+        let guide = std::fs::read_to_string(crate::root().join("CONTRIBUTING.md")).unwrap();
+        assert!(guide.contains(&packages), "CONTRIBUTING.md names {packages}");
+    }
 
     #[test]
     fn the_results_of_all_test_programs_are_summed() {

@@ -18,7 +18,10 @@ use servers::{Home, Postgres};
 /// is on the disk before it is answered, as by default.
 const POSTGRES: [&str; 2] = ["shared_buffers=512MB", "max_wal_size=4GB"];
 /// What the server needs from Debian.
-const NEEDED: [Needed; 2] = [Needed { program: "node", package: "nodejs" }, Needed { program: "npm", package: "npm" }];
+const NEEDED: [Needed; 2] = [
+    Needed { package: "nodejs", is_there: || shell::find("node").is_some() },
+    Needed { package: "npm", is_there: || shell::find("npm").is_some() },
+];
 
 /// The running peer.
 pub(crate) struct Peer {
