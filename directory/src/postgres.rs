@@ -18,13 +18,18 @@ use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 use types::Secret;
 
 use self::replica::Replica;
-use crate::sql::{self, Db, Reader, STATEMENT_TIMEOUT, Stop, in_time};
+use crate::sql::{self, Db, Reader, STATEMENT_TIMEOUT, Stop, in_time, within};
 use crate::{Command, Error, Lease, Outcome, Refusal, Result, Version};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres/directory");
 
 /// How long a call waits for a connection before it is told that the directory is unavailable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a connection that lay idle may take to show that it is alive, before another one is opened in its place.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same for one that is given back. It may still have to do with a statement that nobody waits for any more,
+/// which mostly waits for a lock.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(4);
 /// How often a command is begun that others overtake. Each time at least one of those has come to its end.
 const ATTEMPTS: u32 = 8;
 /// The lock of whoever relays the outbox, among all locks of this database that are known by a number.
@@ -53,7 +58,7 @@ pub(crate) struct Store {
 /// Opens the directory on a server whose schema is up to date.
 pub(crate) async fn open(url: &Secret, replica_url: Option<&Secret>, max_connections: u32) -> Result<Store> {
     let options = options(url)?;
-    let pool = PgPoolOptions::new().max_connections(max_connections).acquire_timeout(ACQUIRE_TIMEOUT);
+    let pool = pool(max_connections);
     let primary = pool.clone().connect_with(options.clone()).await?;
     require_schema(&primary).await?;
     require_durable(&primary).await?;
@@ -62,6 +67,22 @@ pub(crate) async fn open(url: &Secret, replica_url: Option<&Secret>, max_connect
         None => None,
     };
     Ok(Store { primary, replica, options, unleased: Mutex::new(None) })
+}
+
+/// Connections are tested whenever they change hands. The pool's own tests would wait without end for a server that
+/// has vanished, and let nobody else have the connection's place meanwhile.
+fn pool(max_connections: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| Box::pin(is_alive(connection, IDLE_TIMEOUT)))
+        .after_release(|connection, _| Box::pin(is_alive(connection, RELEASE_TIMEOUT)))
+}
+
+/// Fails when there is no answer in time: then the connection is dropped as it is.
+async fn is_alive(connection: &mut PgConnection, timeout: Duration) -> sqlx::Result<bool> {
+    within(timeout, connection.ping()).await.map(|()| true)
 }
 
 /// Brings the schema up to date. One at a time does so: the migrator takes a lock on the server.

@@ -19,7 +19,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Postgres, Sqlite};
 use types::{AttachmentId, ConversationId, EventId, GroupId, SessionId, Timestamp, UserId};
 
-pub(crate) use statement::{Db, STATEMENT_TIMEOUT, in_time};
+pub(crate) use statement::{Db, STATEMENT_TIMEOUT, in_time, within};
 use statement::{Row, Statement, Words};
 
 use crate::{

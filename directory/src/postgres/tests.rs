@@ -1,6 +1,7 @@
 //! The contract on Postgres, and what only a shared server can do.
 
 mod replica;
+mod silence;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -102,8 +102,12 @@ impl Statement {
 
 /// A server that has vanished would be waited for until the network gives up, which takes a quarter of an hour.
 pub(crate) async fn in_time<T>(answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    within(STATEMENT_TIMEOUT, answer).await
+}
+
+pub(crate) async fn within<T>(timeout: Duration, answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     let timed_out = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-    tokio::time::timeout(STATEMENT_TIMEOUT, answer).await.map_err(timed_out)?
+    tokio::time::timeout(timeout, answer).await.map_err(timed_out)?
 }
 
 /// A row of a result.
