@@ -18,7 +18,8 @@ pub enum Command {
         /// Its first session.
         session: Option<NewSession>,
     },
-    /// A log-in whose password was right. If it is another one by now, this is [`Refusal::PasswordChanged`].
+    /// A log-in whose password was right. If it is another one by now, this is [`Refusal::PasswordChanged`]. Of more than
+    /// [`crate::MAX_SESSIONS_PER_USER`] those end that were refreshed longest ago.
     OpenSession {
         /// The session.
         session: NewSession,

@@ -54,6 +54,7 @@ macro_rules! on {
             sessions_come_newest_first_and_end_in_time
             a_session_is_opened_once
             no_session_is_opened_by_a_password_that_was_changed_meanwhile
+            of_too_many_sessions_the_least_recently_refreshed_ends
             a_refresh_token_is_good_once
             a_rotation_sent_again_is_no_replay
             a_rotation_whose_answer_was_lost_is_repeated_once

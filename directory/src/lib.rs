@@ -86,6 +86,8 @@ pub const MAX_MEMBERS: usize = 100_000;
 pub const MAX_GROUPS_PER_USER: usize = 2_000;
 /// The most users that one command may add to a group.
 pub const MAX_ADDED_AT_ONCE: usize = 1_000;
+/// The most sessions that one user may have open. A further one ends the one that was refreshed longest ago.
+pub const MAX_SESSIONS_PER_USER: usize = 100;
 /// The most messages that may have one attachment, those that were deleted counted too.
 pub const MAX_SENDS: usize = 1_000;
 /// How long a client whose answer was lost may exchange its refresh token once more.

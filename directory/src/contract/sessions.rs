@@ -5,7 +5,7 @@ use std::time::Duration;
 use types::{Region, SessionId, Timestamp, UserId};
 
 use super::{Shared, at, at_once, done, new_session, open_session, refused, register, secret};
-use crate::{Command, NewSession, REPEATED_WITHIN, Refusal, SecretHash, Session};
+use crate::{Command, MAX_SESSIONS_PER_USER, NewSession, REPEATED_WITHIN, Refusal, SecretHash, Session};
 
 /// Exchanges the token `presented` for `next`, ten seconds in.
 fn rotate(session: SessionId, presented: u8, next: u8) -> Command {
@@ -72,6 +72,36 @@ pub(crate) async fn no_session_is_opened_by_a_password_that_was_changed_meanwhil
     assert_eq!(directory.sessions(ada, at(6)).await.unwrap(), []);
     open_session(directory, &NewSession { verified: Some(SecretHash::of("$new")), ..after }).await;
     assert!(done(directory, Command::OpenSession { session: before }).await.repeated, "it was opened before");
+}
+
+pub(crate) async fn of_too_many_sessions_the_least_recently_refreshed_ends(directory: &Shared) {
+    let (ada, bob) = (register(directory, "ada").await.id, register(directory, "bob").await.id);
+    let other = new_session(bob, 0);
+    open_session(directory, &other).await;
+    let [ended, expired] = [0, 1].map(|opened| new_session(ada, opened));
+    open_session(directory, &ended).await;
+    done(directory, Command::RevokeSession { user: ada, session: ended.id, at: at(1) }).await;
+    open_session(directory, &NewSession { expires_at: at(2), ..expired }).await;
+    let sessions: Vec<_> = (3..).map(|opened| new_session(ada, opened)).take(MAX_SESSIONS_PER_USER + 2).collect();
+    let (late, early) = sessions.split_last_chunk::<2>().map(|(early, late)| (late, early)).unwrap();
+    for session in early {
+        let opened = done(directory, Command::OpenSession { session: session.clone() }).await;
+        assert_eq!(opened.revoked, [], "{} are open", directory.sessions(ada, session.at).await.unwrap().len());
+    }
+    let refresh = rotate_at(at(500), early[1].id, 1, 2);
+    done(directory, refresh).await;
+    // The first one was refreshed longest ago, and then the third.
+    for (session, expected) in late.iter().zip([&early[0], &early[2]]) {
+        let session = NewSession { at: at(501), ..session.clone() };
+        let opened = done(directory, Command::OpenSession { session: session.clone() }).await;
+        assert_eq!(opened.revoked, [expected.id]);
+        assert_eq!(directory.sessions(ada, at(501)).await.unwrap().len(), MAX_SESSIONS_PER_USER);
+        assert!(done(directory, Command::OpenSession { session }).await.repeated);
+    }
+    let revoked = directory.revoked_since(at(501)).await.unwrap();
+    assert_eq!(revoked.len(), 2, "{revoked:?}");
+    assert_eq!(directory.sessions(ada, at(501)).await.unwrap().len(), MAX_SESSIONS_PER_USER);
+    assert_eq!(directory.sessions(bob, at(501)).await.unwrap().len(), 1);
 }
 
 pub(crate) async fn a_refresh_token_is_good_once(directory: &Shared) {

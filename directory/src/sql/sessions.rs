@@ -6,13 +6,17 @@ use sqlx::types::Uuid;
 use types::{SessionId, Timestamp, UserId};
 
 use super::{Db, Row, Step, columns, users};
-use crate::{NewSession, Outcome, REPEATED_WITHIN, Refusal, Result, SecretHash, Session};
+use crate::{MAX_SESSIONS_PER_USER, NewSession, Outcome, REPEATED_WITHIN, Refusal, Result, SecretHash, Session};
 
 /// How long an ended session is remembered, so that the sessions of one user do not grow without end. Far
 /// longer than an access token outlives its session.
 const KEPT_AFTER_END: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Opens a session.
+/// The most sessions that one log-in ends. A user may have any number of them from before there was a limit, and each
+/// is named in the answer.
+const ENDED_AT_ONCE: usize = 1_000;
+
+/// Opens a session, in place of the one that was refreshed longest ago if the user has as many as may be.
 pub(super) async fn open(db: &mut Db<'_>, new: &NewSession) -> Step<Outcome> {
     let fingerprint = fingerprint(new)?;
     if let Some(row) = row(db, new.id).await? {
@@ -23,8 +27,9 @@ pub(super) async fn open(db: &mut Db<'_>, new: &NewSession) -> Step<Outcome> {
     }
     let user = users::require_verified(db, new.user, new.verified.as_ref()).await?;
     forget_ended(db, new.user, new.at.minus(KEPT_AFTER_END)).await?;
+    let revoked = make_room(db, new.user, new.at).await?;
     insert(db, new, fingerprint).await?;
-    Ok(Outcome { user: Some(user), session: by_id(db, new.id).await?, ..Outcome::default() })
+    Ok(Outcome { user: Some(user), session: by_id(db, new.id).await?, revoked, ..Outcome::default() })
 }
 
 fn fingerprint(new: &NewSession) -> Result<Vec<u8>> {
@@ -54,6 +59,22 @@ const FORGET_ENDED: &str = "DELETE FROM sessions WHERE user_id = $1 AND (expires
 async fn forget_ended(db: &mut Db<'_>, user: UserId, before: Timestamp) -> Step<()> {
     db.query(FORGET_ENDED).bind(Uuid::from(user)).bind(before.as_millis()).execute(db).await?;
     Ok(())
+}
+
+const MAKE_ROOM: &str = "
+    UPDATE sessions SET revoked_at = $2
+    WHERE revoked_at IS NULL AND id IN (
+        SELECT id FROM sessions
+        WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2
+        ORDER BY refreshed_at DESC, created_at DESC, id DESC LIMIT $3 OFFSET $4
+    )
+    RETURNING id";
+
+/// Ends sessions of a user, so that there may be one more.
+async fn make_room(db: &mut Db<'_>, user: UserId, at: Timestamp) -> Step<Vec<SessionId>> {
+    let (ended, kept) = (columns::limit(ENDED_AT_ONCE), columns::limit(MAX_SESSIONS_PER_USER - 1));
+    let end = db.query(MAKE_ROOM).bind(Uuid::from(user)).bind(at.as_millis()).bind(ended).bind(kept);
+    revoked(&end.fetch_all(db).await?)
 }
 
 /// An exchange of refresh tokens.
@@ -161,6 +182,11 @@ pub(super) async fn revoke_all(
 ) -> Step<Vec<SessionId>> {
     let keep = keep.map(Uuid::from);
     let rows = db.query(REVOKE_ALL).bind(Uuid::from(user)).bind(at.as_millis()).bind(keep).fetch_all(db).await?;
+    revoked(&rows)
+}
+
+/// The sessions that a statement has ended, in order of their ids.
+fn revoked(rows: &[Row]) -> Step<Vec<SessionId>> {
     let mut revoked: Vec<_> = rows.iter().map(session_id).collect::<Result<_>>()?;
     revoked.sort_unstable();
     Ok(revoked)

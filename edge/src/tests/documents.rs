@@ -119,6 +119,10 @@ fn limits() -> Vec<(&'static str, String)> {
         ("Members added by one request", grouped(directory::MAX_ADDED_AT_ONCE)),
         ("Members of a group", grouped(directory::MAX_MEMBERS)),
         ("Groups of a user", grouped(directory::MAX_GROUPS_PER_USER)),
+        (
+            "Sessions of a user; another log-in ends the one refreshed longest ago",
+            grouped(directory::MAX_SESSIONS_PER_USER),
+        ),
         ("Users watched by one socket", MAX_WATCHED.to_string()),
         ("Requests and frames of one user", rate(limits.requests_per_second_per_user, limits.request_burst_per_user)),
         (
