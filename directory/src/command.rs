@@ -49,7 +49,8 @@ pub enum Command {
         /// The time of the revocation.
         at: Timestamp,
     },
-    /// Changes the fields that are given. A user name that is given up stays reserved for whoever gave it up.
+    /// Changes the fields that are given. A user name that is given up stays reserved for whoever gave it up; of those
+    /// and the present one there may be [`crate::MAX_USERNAMES_PER_USER`].
     UpdateUser {
         /// The user.
         user: UserId,
@@ -290,6 +291,9 @@ pub enum Refusal {
     /// Somebody has, or had, this user name.
     #[error("the user name is taken")]
     UsernameTaken,
+    /// As many user names as may be are kept for the user, and this is none of them.
+    #[error("the user has had too many user names; only one of those is possible")]
+    TooManyUsernames,
     /// Somebody has this email address.
     #[error("the email address is taken")]
     EmailTaken,

@@ -31,6 +31,7 @@ macro_rules! on {
             a_search_is_read_on_after_a_user_name
             an_update_changes_what_is_given_and_nothing_else
             a_former_user_name_is_kept_for_whoever_had_it
+            so_many_user_names_are_kept_for_one_user_and_no_more
             a_new_password_ends_all_sessions_but_one
             a_password_that_was_changed_meanwhile_is_not_changed_again
             a_deleted_user_leaves_a_tombstone

@@ -88,6 +88,8 @@ pub const MAX_GROUPS_PER_USER: usize = 2_000;
 pub const MAX_ADDED_AT_ONCE: usize = 1_000;
 /// The most sessions that one user may have open. A further one ends the one that was refreshed longest ago.
 pub const MAX_SESSIONS_PER_USER: usize = 100;
+/// The most user names that are kept for one user, the present one counted too.
+pub const MAX_USERNAMES_PER_USER: usize = 10;
 /// The most messages that may have one attachment, those that were deleted counted too.
 pub const MAX_SENDS: usize = 1_000;
 /// How long a client whose answer was lost may exchange its refresh token once more.

@@ -47,7 +47,7 @@ pub(crate) struct Problem<'a> {
 }
 
 /// Every code, with what it means. They are stable: programs go by them.
-pub(crate) const CODES: [(&str, &str); 31] = [
+pub(crate) const CODES: [(&str, &str); 32] = [
     ("malformed", "400: the request cannot be parsed"),
     ("unauthenticated", "401: the access token is missing or no longer valid"),
     ("token_expired", "401: the access token has expired; refresh it"),
@@ -58,6 +58,7 @@ pub(crate) const CODES: [(&str, &str); 31] = [
     ("method_not_allowed", "405: the header `Allow` lists the methods"),
     ("too_slow", "408: the body did not arrive in time"),
     ("username_taken", "409: the user name is, or was, somebody else's"),
+    ("too_many_usernames", "409: the user has had ten user names; only one of those is possible"),
     ("email_taken", "409: the email address is somebody else's"),
     ("id_taken", "409: the id is already in use for something else"),
     ("message_deleted", "409: a deleted message cannot be changed"),
@@ -302,6 +303,7 @@ impl From<Refusal> for ApiError {
         let detail = refusal.to_string();
         match refusal {
             Refusal::UsernameTaken => Self::conflict("username_taken", detail),
+            Refusal::TooManyUsernames => Self::conflict("too_many_usernames", detail),
             Refusal::EmailTaken => Self::conflict("email_taken", detail),
             Refusal::IdTaken => Self::conflict("id_taken", detail),
             Refusal::TooManyMembers => Self::conflict("too_many_members", detail),

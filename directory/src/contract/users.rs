@@ -7,7 +7,7 @@ use super::{
     Shared, at, create_group, done, member_ids, new_session, new_user, open_session, refused, register, register_all,
     told,
 };
-use crate::{Command, NewUser, Refusal, Role, SecretHash, User};
+use crate::{Command, MAX_USERNAMES_PER_USER, NewUser, Refusal, Role, SecretHash, User};
 
 fn register_as(user: &NewUser) -> Command {
     Command::Register { user: user.clone(), session: None }
@@ -198,6 +198,23 @@ pub(crate) async fn a_former_user_name_is_kept_for_whoever_had_it(directory: &Sh
     assert_eq!(refused(directory, register_as(&other)).await, Refusal::UsernameTaken);
     assert!(directory.credentials("ada").await.unwrap().is_none());
     assert_eq!(done(directory, rename(ada.id, "ada")).await.user.unwrap().username, "ada");
+}
+
+pub(crate) async fn so_many_user_names_are_kept_for_one_user_and_no_more(directory: &Shared) {
+    let ada = register(directory, "name0").await.id;
+    for number in 1..MAX_USERNAMES_PER_USER {
+        done(directory, rename(ada, &format!("name{number}"))).await;
+    }
+    assert_eq!(refused(directory, rename(ada, "another")).await, Refusal::TooManyUsernames);
+    register(directory, "another").await;
+    // Those that are kept are hers to go back to, and other changes are not hindered.
+    for number in 0..MAX_USERNAMES_PER_USER {
+        let (now, after) = (format!("Name{number}"), json!({ "name": "Ada" }));
+        assert_eq!(done(directory, rename(ada, &now)).await.user.unwrap().username, now);
+        done(directory, update(ada, after)).await;
+    }
+    let bob = register(directory, "bob").await.id;
+    done(directory, rename(bob, "bobby")).await;
 }
 
 pub(crate) async fn a_new_password_ends_all_sessions_but_one(directory: &Shared) {

@@ -6,7 +6,9 @@ use sqlx::types::Uuid;
 use types::{SessionId, Timestamp, UserId};
 
 use super::{Db, Row, Step, Stop, Words, columns, members, outbox, sessions};
-use crate::{Credentials, Error, NewSession, NewUser, Outcome, Refusal, Result, Role, SecretHash, User};
+use crate::{
+    Credentials, Error, MAX_USERNAMES_PER_USER, NewSession, NewUser, Outcome, Refusal, Result, Role, SecretHash, User,
+};
 
 /// Adds a user, with its first session if one is wanted.
 pub(super) async fn register(db: &mut Db<'_>, new: &NewUser, session: Option<&NewSession>) -> Step<Outcome> {
@@ -79,11 +81,18 @@ async fn require_free_username(db: &mut Db<'_>, id: UserId, username: &str) -> S
 }
 
 const HOLD: &str = "INSERT INTO usernames (folded, user_id) VALUES ($1, $2) ON CONFLICT (folded) DO NOTHING";
+const HELD: &str = "SELECT count(*) AS held FROM usernames WHERE user_id = $1";
 
-/// Keeps a name for a user, for good. It may have been given to somebody else since it was found free.
+/// Keeps a name for a user, for good, and so only a few of them. It may have been given to somebody else since it was
+/// found free.
 async fn hold_username(db: &mut Db<'_>, id: UserId, username: &str) -> Step<()> {
-    let held = db.query(HOLD).bind(columns::fold(username)).bind(Uuid::from(id)).execute(db).await?;
-    if held == 0 { require_free_username(db, id, username).await } else { Ok(()) }
+    let new = db.query(HOLD).bind(columns::fold(username)).bind(Uuid::from(id)).execute(db).await?;
+    if new == 0 {
+        return require_free_username(db, id, username).await;
+    }
+    let row = db.query(HELD).bind(Uuid::from(id)).fetch_one(db).await?;
+    let has_room = columns::number::<usize>(&row, "held")? <= MAX_USERNAMES_PER_USER;
+    if has_room { Ok(()) } else { Err(Refusal::TooManyUsernames.into()) }
 }
 
 const HAS_EMAIL: &str = "SELECT EXISTS (SELECT 1 FROM users WHERE email_folded = $1 AND id <> $2) AS is_taken";

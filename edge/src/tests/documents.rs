@@ -119,6 +119,7 @@ fn limits() -> Vec<(&'static str, String)> {
         ("Members added by one request", grouped(directory::MAX_ADDED_AT_ONCE)),
         ("Members of a group", grouped(directory::MAX_MEMBERS)),
         ("Groups of a user", grouped(directory::MAX_GROUPS_PER_USER)),
+        ("User names that a user has and has had", grouped(directory::MAX_USERNAMES_PER_USER)),
         (
             "Sessions of a user; another log-in ends the one refreshed longest ago",
             grouped(directory::MAX_SESSIONS_PER_USER),
