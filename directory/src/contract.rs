@@ -36,6 +36,7 @@ macro_rules! on {
             a_password_that_was_changed_meanwhile_is_not_changed_again
             a_deleted_user_leaves_a_tombstone
             a_deleted_user_leaves_its_groups
+            a_deletion_leaves_groups_as_leaving_each_does
             only_operators_grant_roles);
         $crate::contract::on!($open, attachments:
             an_attachment_is_made_once_of_what_was_begun

@@ -1,13 +1,13 @@
 //! What every directory promises of users.
 
 use serde_json::json;
-use types::{Body, Region, UserId};
+use types::{Body, ConversationId, GroupId, Region, UserId};
 
 use super::{
-    Shared, at, create_group, done, member_ids, new_session, new_user, open_session, refused, register, register_all,
-    told,
+    Shared, add, at, create_group, done, member_ids, new_session, new_user, open_session, refused, register,
+    register_all, remove, told,
 };
-use crate::{Command, MAX_USERNAMES_PER_USER, NewUser, Refusal, Role, SecretHash, User};
+use crate::{Command, Group, MAX_USERNAMES_PER_USER, NewUser, Refusal, Role, SecretHash, User};
 
 fn register_as(user: &NewUser) -> Command {
     Command::Register { user: user.clone(), session: None }
@@ -286,6 +286,49 @@ pub(crate) async fn a_deleted_user_leaves_its_groups(directory: &Shared) {
     assert_eq!(groups[2], None);
     assert_eq!(directory.groups_of(ada).await.unwrap(), []);
     assert_eq!(member_ids(directory, owned).await, [bob]);
+}
+
+pub(crate) async fn a_deletion_leaves_groups_as_leaving_each_does(directory: &Shared) {
+    let [late, early, leaver, deleted] = register_all(directory).await;
+    // In two of each kind: followed by the longest standing, owned by somebody else, and alone.
+    let rooms = async |user: UserId| {
+        let mut rooms = Vec::new();
+        for _ in 0..2 {
+            let owned = create_group(directory, user, &[early]).await.id;
+            done(directory, add(owned, user, &[late])).await;
+            let joined = create_group(directory, late, &[early, user]).await.id;
+            rooms.extend([owned, joined, create_group(directory, user, &[]).await.id]);
+        }
+        rooms
+    };
+    let (left, emptied) = (rooms(leaver).await, rooms(deleted).await);
+    for group in &left {
+        done(directory, remove(*group, leaver, leaver)).await;
+    }
+    let before = directory.outbox(0, 1_000).await.unwrap().len();
+    let events = done(directory, Command::DeleteUser { user: deleted, at: at(2) }).await.events;
+
+    let seen = async |rooms: &[GroupId]| {
+        let mut groups = Vec::new();
+        for group in directory.groups(rooms).await.unwrap() {
+            let Some(Group { id, name, owner, members_count, created_at, updated_at }) = group else {
+                groups.push(None);
+                continue;
+            };
+            let members = member_ids(directory, id).await;
+            groups.push(Some((name, owner, members_count, created_at, updated_at, members)));
+        }
+        groups
+    };
+    assert_eq!(seen(&emptied).await, seen(&left).await);
+    let mut sorted = emptied;
+    sorted.sort_unstable();
+    assert_eq!(
+        events.iter().map(|row| row.conversation).collect::<Vec<_>>(),
+        sorted.into_iter().map(ConversationId::from).collect::<Vec<_>>()
+    );
+    assert_eq!(told(&events), vec![(deleted, Body::MemberRemoved { user: deleted }); 6]);
+    assert_eq!(directory.outbox(before, 1_000).await.unwrap(), events);
 }
 
 pub(crate) async fn only_operators_grant_roles(directory: &Shared) {

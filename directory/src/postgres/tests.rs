@@ -307,3 +307,31 @@ async fn a_group_fills_to_its_limit_and_ends_whole() {
     assert_eq!(outcome.events.len(), MAX_MEMBERS);
     assert_eq!(directory.outbox(0, MAX_MEMBERS + 10).await.unwrap()[3..], outcome.events[..]);
 }
+
+/// How many statements this connection has carried out.
+const CARRIED_OUT: &str = "SELECT coalesce(sum(generic_plans + custom_plans), 0)::bigint FROM pg_prepared_statements";
+
+/// How many statements it takes to delete a user who is in so many groups of each kind.
+async fn statements_of_deletion(groups: usize) -> i64 {
+    let database = Database::migrated().await;
+    let store = open(&database.url(), None, 1).await.unwrap();
+    let only = store.primary.clone();
+    let directory: Shared = std::sync::Arc::new(sql::Sql::Postgres(Box::new(store)));
+    let (ada, bob) = (register(&directory, "ada").await.id, register(&directory, "bob").await.id);
+    for _ in 0..groups {
+        create_group(&directory, ada, &[]).await;
+        create_group(&directory, ada, &[bob]).await;
+        create_group(&directory, bob, &[ada]).await;
+    }
+    let before: i64 = sqlx::query_scalar(CARRIED_OUT).fetch_one(&only).await.unwrap();
+    done(&directory, Command::DeleteUser { user: ada, at: at(2) }).await;
+    let after: i64 = sqlx::query_scalar(CARRIED_OUT).fetch_one(&only).await.unwrap();
+    after - before
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_leaves_many_groups_by_as_many_statements_as_few() {
+    let few = statements_of_deletion(1).await;
+    assert!(few > 5, "{few}");
+    assert_eq!(statements_of_deletion(20).await, few);
+}

@@ -84,6 +84,21 @@ pub(super) async fn end(db: &mut Db<'_>, id: GroupId, at: Timestamp) -> Step<()>
     Ok(())
 }
 
+const END_OWNED: Words = Words {
+    sqlite: "
+        UPDATE groups SET name = '', members_count = 0, updated_at = $3, ended = TRUE
+        WHERE id IN (SELECT unhex(value) FROM json_each($1)) AND owner = $2",
+    postgres: "
+        UPDATE groups SET name = '', members_count = 0, updated_at = $3, ended = TRUE
+        WHERE id = ANY($1) AND owner = $2",
+};
+
+/// Marks those of some groups as ended that belong to `owner`, and have no more members.
+pub(super) async fn end_owned(db: &mut Db<'_>, ids: &[GroupId], owner: UserId, at: Timestamp) -> Step<()> {
+    db.query(END_OWNED).bind_ids(ids).bind(Uuid::from(owner)).bind(at.as_millis()).execute(db).await?;
+    Ok(())
+}
+
 const OF_MEMBER: &str = "
     SELECT groups.* FROM groups JOIN members ON members.group_id = groups.id
     WHERE groups.id = $1 AND members.user_id = $2";

@@ -110,7 +110,7 @@ const SET_OWNER: &str = "UPDATE groups SET owner = $2 WHERE id = $1 RETURNING *"
 
 /// Takes a member out of its group. The owner is followed by the member of longest standing; with the last
 /// member the group ends, and there is none to give.
-pub(super) async fn leave(db: &mut Db<'_>, id: GroupId, user: UserId, at: Timestamp) -> Step<Option<Group>> {
+async fn leave(db: &mut Db<'_>, id: GroupId, user: UserId, at: Timestamp) -> Step<Option<Group>> {
     let left = db.query(LEAVE).bind(Uuid::from(id)).bind(Uuid::from(user)).execute(db).await?;
     if left == 0 {
         return Err(Refusal::UnknownUser.into());
@@ -129,6 +129,39 @@ pub(super) async fn leave(db: &mut Db<'_>, id: GroupId, user: UserId, at: Timest
     Ok(Some(groups::group(&row)?))
 }
 
+const LEAVE_ALL: &str = "DELETE FROM members WHERE user_id = $1 RETURNING group_id";
+const COUNT_ALL: Words = Words {
+    sqlite: "
+        UPDATE groups SET members_count = members_count - 1, updated_at = $2
+        WHERE id IN (SELECT unhex(value) FROM json_each($1))",
+    postgres: "UPDATE groups SET members_count = members_count - 1, updated_at = $2 WHERE id = ANY($1)",
+};
+const SUCCEED_ALL: Words = Words {
+    sqlite: "
+        UPDATE groups
+        SET owner = (SELECT user_id FROM members WHERE group_id = groups.id ORDER BY joined_at, user_id LIMIT 1)
+        WHERE id IN (SELECT unhex(value) FROM json_each($1)) AND owner = $2
+            AND EXISTS (SELECT 1 FROM members WHERE group_id = groups.id)",
+    postgres: "
+        UPDATE groups
+        SET owner = (SELECT user_id FROM members WHERE group_id = groups.id ORDER BY joined_at, user_id LIMIT 1)
+        WHERE id = ANY($1) AND owner = $2
+            AND EXISTS (SELECT 1 FROM members WHERE group_id = groups.id)",
+};
+
+/// Takes a user out of all its groups, with the effects of [`leave`] on each, by so many statements however many there
+/// are: all of them are locked meanwhile. Gives those groups in order of their ids.
+pub(super) async fn leave_all(db: &mut Db<'_>, user: UserId, at: Timestamp) -> Step<Vec<GroupId>> {
+    let rows = db.query(LEAVE_ALL).bind(Uuid::from(user)).fetch_all(db).await?;
+    let mut left: Vec<_> = rows.iter().map(group_id).collect::<Result<_>>()?;
+    left.sort_unstable();
+    db.query(COUNT_ALL).bind_ids(&left).bind(at.as_millis()).execute(db).await?;
+    db.query(SUCCEED_ALL).bind_ids(&left).bind(Uuid::from(user)).execute(db).await?;
+    // What still is the user's has nobody else.
+    groups::end_owned(db, &left, user, at).await?;
+    Ok(left)
+}
+
 const ALL: &str = "SELECT user_id FROM members WHERE group_id = $1 ORDER BY user_id";
 const REMOVE_ALL: &str = "DELETE FROM members WHERE group_id = $1";
 
@@ -144,7 +177,7 @@ const GROUPS_OF: &str = "SELECT group_id FROM members WHERE user_id = $1 ORDER B
 /// The groups of a user.
 pub(super) async fn groups_of(db: &mut Db<'_>, user: UserId) -> Result<Vec<GroupId>> {
     let rows = db.query(GROUPS_OF).bind(Uuid::from(user)).fetch_all(db).await?;
-    rows.iter().map(|row| columns::id(row, "group_id", GroupId::from_bytes)).collect()
+    rows.iter().map(group_id).collect()
 }
 
 const ROLE: &str = "
@@ -177,6 +210,10 @@ pub(super) async fn page(db: &mut Db<'_>, id: GroupId, after: Option<UserId>, li
 
 fn member(row: &Row) -> Result<Member> {
     Ok(Member { user: users::user(row)?, role: member_role(row)?, joined_at: columns::timestamp(row, "joined_at")? })
+}
+
+fn group_id(row: &Row) -> Result<GroupId> {
+    columns::id(row, "group_id", GroupId::from_bytes)
 }
 
 fn user_id(row: &Row) -> Result<UserId> {

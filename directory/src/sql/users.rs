@@ -167,11 +167,8 @@ const DELETE: &str = "
 /// Withdraws a user from its groups and sessions, and erases its texts.
 pub(super) async fn delete(db: &mut Db<'_>, id: UserId, at: Timestamp) -> Step<Outcome> {
     require(db, id).await?;
-    let mut events = Vec::new();
-    for group in members::groups_of(db, id).await? {
-        members::leave(db, group, id, at).await?;
-        events.push(outbox::event(group, id, types::Body::MemberRemoved { user: id }));
-    }
+    let left = members::leave_all(db, id, at).await?.into_iter();
+    let events: Vec<_> = left.map(|group| outbox::event(group, id, types::Body::MemberRemoved { user: id })).collect();
     outbox::put(db, &events).await?;
     let revoked = sessions::revoke_all(db, id, None, at).await?;
     let delete = db.query(DELETE).bind(Uuid::from(id)).bind(tombstone(id)).bind(at.as_millis());
