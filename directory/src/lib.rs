@@ -92,6 +92,8 @@ pub const MAX_SESSIONS_PER_USER: usize = 100;
 pub const MAX_USERNAMES_PER_USER: usize = 10;
 /// The most messages that may have one attachment, those that were deleted counted too.
 pub const MAX_SENDS: usize = 1_000;
+/// The most names that one search looks through, in their order.
+pub const MAX_NAMES_SEARCHED: usize = 1_000;
 /// How long a client whose answer was lost may exchange its refresh token once more.
 pub const REPEATED_WITHIN: Duration = Duration::from_secs(30);
 /// The most uploads, and the most attachments, that one command gives up.
@@ -131,7 +133,8 @@ pub trait Directory: Send + Sync + 'static {
     async fn credentials(&self, login: &str) -> Result<Option<Credentials>>;
 
     /// Users that are not deleted and whose user name or name begins with `query` without regard to case
-    /// (all, when empty), in order of their user names, after the user name `after`, at most `limit`.
+    /// (all, when empty), in order of their user names, after the user name `after`, at most `limit`. If more than
+    /// [`MAX_NAMES_SEARCHED`] names begin so, those are found that come first in the order of names.
     async fn search_users(&self, query: &str, after: Option<&str>, limit: usize) -> Result<Vec<User>>;
 
     /// Groups by id, `None` where there is none or it was deleted, in the order of the question.

@@ -7,7 +7,7 @@ use super::{
     Shared, add, at, create_group, done, member_ids, new_session, new_user, open_session, refused, register,
     register_all, remove, told,
 };
-use crate::{Command, Group, MAX_USERNAMES_PER_USER, NewUser, Refusal, Role, SecretHash, User};
+use crate::{Command, Group, MAX_NAMES_SEARCHED, MAX_USERNAMES_PER_USER, NewUser, Refusal, Role, SecretHash, User};
 
 fn register_as(user: &NewUser) -> Command {
     Command::Register { user: user.clone(), session: None }
@@ -142,6 +142,20 @@ pub(crate) async fn a_search_finds_beginnings_of_names_and_nothing_else(director
     done(directory, Command::DeleteUser { user: eve.id, at: at(3) }).await;
     assert_eq!(directory.search_users("ün", None, 10).await.unwrap(), []);
     assert_eq!(names(&directory.search_users("", None, 10).await.unwrap()), ["ada.l", "bob", "carl_x", "dada"]);
+}
+
+/// One user too many is there. The later a name comes, the earlier the user name: from `a000001` of `u001000` on.
+pub(crate) async fn the_last_of_too_many_names_is_not_found(directory: &Shared) {
+    let search = async |query, after, limit| {
+        let found = directory.search_users(query, after, limit).await.unwrap();
+        found.into_iter().map(|user| user.username).collect::<Vec<_>>()
+    };
+    assert_eq!(search("a", None, 2).await, ["u000001", "u000002"]);
+    assert_eq!(search("a", Some("u000998"), 10).await, ["u000999", "u001000"]);
+    // By a name that fewer have, and by the user name.
+    let last = format!("a{:06}", MAX_NAMES_SEARCHED + 1);
+    assert_eq!(search(&last, None, 10).await, ["u000000"]);
+    assert_eq!(search("u", None, 2).await, ["u000000", "u000001"]);
 }
 
 fn names(users: &[User]) -> Vec<&str> {

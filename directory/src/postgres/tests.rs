@@ -9,7 +9,7 @@ use sqlx::AssertSqlSafe;
 
 use super::*;
 use crate::contract::{Shared, add, at, at_once, create, create_group, done, new_user, register, register_all};
-use crate::{Config, MAX_MEMBERS};
+use crate::{Config, MAX_MEMBERS, MAX_NAMES_SEARCHED};
 
 /// A database of its own on the shared server. Dropped with the test that has it, if that ends well.
 pub(super) struct Database {
@@ -334,4 +334,20 @@ async fn a_user_leaves_many_groups_by_as_many_statements_as_few() {
     let few = statements_of_deletion(1).await;
     assert!(few > 5, "{few}");
     assert_eq!(statements_of_deletion(20).await, few);
+}
+
+const FILL_NAMES: &str = "
+    INSERT INTO users (id, username, username_folded, name, name_folded, email, password_hash, roles, fingerprint,
+        created_at, updated_at)
+    SELECT ('01980a8e-6c00-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, username, username, name, name, '', '',
+        '[]', '', 0, 0
+    FROM generate_series(1, $1) AS n,
+        LATERAL (SELECT 'u' || lpad(($1 - n)::text, 6, '0') AS username, 'a' || lpad(n::text, 6, '0') AS name)";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_looks_through_so_many_names_and_no_more() {
+    let (directory, database) = fresh().await;
+    let one_more = i64::try_from(MAX_NAMES_SEARCHED + 1).unwrap();
+    sqlx::query(FILL_NAMES).bind(one_more).execute(&mut database.connect().await).await.unwrap();
+    crate::contract::users::the_last_of_too_many_names_is_not_found(&directory).await;
 }

@@ -7,7 +7,8 @@ use types::{SessionId, Timestamp, UserId};
 
 use super::{Db, Row, Step, Stop, Words, columns, members, outbox, sessions};
 use crate::{
-    Credentials, Error, MAX_USERNAMES_PER_USER, NewSession, NewUser, Outcome, Refusal, Result, Role, SecretHash, User,
+    Credentials, Error, MAX_NAMES_SEARCHED, MAX_USERNAMES_PER_USER, NewSession, NewUser, Outcome, Refusal, Result,
+    Role, SecretHash, User,
 };
 
 /// Adds a user, with its first session if one is wanted.
@@ -263,14 +264,14 @@ const SEARCH: &str = "
             ORDER BY username_folded LIMIT $2
         )
         UNION SELECT id FROM (
-            SELECT id FROM users WHERE name_folded >= $3 AND name_folded < $4 AND username_folded > $1
-            ORDER BY username_folded LIMIT $2
-        )
+            SELECT id, username_folded FROM users WHERE name_folded >= $3 AND name_folded < $4
+            ORDER BY name_folded, username_folded LIMIT $5
+        ) AS named WHERE username_folded > $1
     )
     ORDER BY username_folded LIMIT $2";
 
-/// Users whose user name or name begins with `query`, in order of their user names. The cost grows with the
-/// number of names that begin so, not with the number of users.
+/// Users whose user name or name begins with `query`, in order of their user names. Names are not in that order, so
+/// those that begin so are all looked at, and only so many of them, however many there are.
 pub(super) async fn search(db: &mut Db<'_>, query: &str, after: Option<&str>, limit: usize) -> Result<Vec<User>> {
     let after = columns::fold(after.unwrap_or_default());
     let query = columns::fold(query);
@@ -279,7 +280,7 @@ pub(super) async fn search(db: &mut Db<'_>, query: &str, after: Option<&str>, li
     if !query.is_empty() {
         // No text sorts behind this one and begins with the query.
         let end = format!("{query}{}", char::MAX);
-        sql = sql.bind(query).bind(end);
+        sql = sql.bind(query).bind(end).bind(columns::limit(MAX_NAMES_SEARCHED));
     }
     let rows = sql.fetch_all(db).await?;
     rows.iter().map(user).collect()

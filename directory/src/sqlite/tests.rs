@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::contract::{Shared, add, at, create_group, done, new_session, open_session, refused, register};
-use crate::{Config, MAX_MEMBERS, MemberRole};
+use crate::{Config, MAX_MEMBERS, MAX_NAMES_SEARCHED, MemberRole};
 
 /// A new directory in a folder of its own.
 async fn fresh() -> (Shared, TempDir) {
@@ -133,4 +133,20 @@ async fn a_group_fills_to_its_limit_and_ends_whole() {
     let rows = directory.outbox(0, MAX_MEMBERS + 10).await.unwrap();
     assert_eq!(rows[2..], outcome.events[..]);
     assert_eq!(directory.groups_of(last).await.unwrap(), []);
+}
+
+const FILL_NAMES: &str = "
+    WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?1)
+    INSERT INTO users (id, username, username_folded, name, name_folded, email, password_hash, roles, fingerprint,
+        created_at, updated_at)
+    SELECT unhex(format('01980a8e6c0070008000%012x', n)), format('u%06d', ?1 - n), format('u%06d', ?1 - n),
+        format('a%06d', n), format('a%06d', n), '', '', '[]', x'', 0, 0
+    FROM number";
+
+#[tokio::test]
+async fn a_search_looks_through_so_many_names_and_no_more() {
+    let (directory, folder) = fresh().await;
+    let one_more = i64::try_from(MAX_NAMES_SEARCHED + 1).unwrap();
+    sqlx::query(FILL_NAMES).bind(one_more).execute(&mut connect(&folder).await).await.unwrap();
+    crate::contract::users::the_last_of_too_many_names_is_not_found(&directory).await;
 }

@@ -124,6 +124,10 @@ fn limits() -> Vec<(&'static str, String)> {
             "Sessions of a user; another log-in ends the one refreshed longest ago",
             grouped(directory::MAX_SESSIONS_PER_USER),
         ),
+        (
+            "Names that a search looks through; user names are searched without a limit",
+            grouped(directory::MAX_NAMES_SEARCHED),
+        ),
         ("Users watched by one socket", MAX_WATCHED.to_string()),
         ("Requests and frames of one user", rate(limits.requests_per_second_per_user, limits.request_burst_per_user)),
         (
