@@ -2,6 +2,11 @@
 //!
 //! A task for each shard fetches events, stores them, and only then acknowledges them. Whatever breaks in
 //! between, the log gives again what was not acknowledged, and history passes over what it has.
+//!
+//! Events may leave the log before they were stored, when nobody stored any for longer than the log keeps them. What
+//! follows on such a hole must not look as if nothing were missing: see [`holes`].
+
+mod holes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use types::Entry;
 
+use self::holes::{Hole, Holes};
 use crate::{Error, Result, until_first_error};
 
 /// The name under which the worker reads the log.
@@ -28,6 +34,10 @@ const GATHER: Duration = Duration::from_millis(100);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long it may take until this process is told what another one has acknowledged.
+const NEWS: Duration = Duration::from_secs(60);
+/// The time between two questions for that.
+const NEWS_PAUSE: Duration = Duration::from_millis(100);
 
 /// Stores every event of the log in history, until `shutdown`; what is in hand is then still stored. What is
 /// unavailable is tried again for as long as it takes.
@@ -35,13 +45,22 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// # Errors
 /// When something is broken that no further attempt can mend. All shards have ended by then.
 pub async fn run(log: Arc<dyn Log>, history: Arc<dyn History>, shutdown: CancellationToken) -> Result<()> {
+    run_with(log, history, shutdown, NEWS).await
+}
+
+async fn run_with(
+    log: Arc<dyn Log>,
+    history: Arc<dyn History>,
+    shutdown: CancellationToken,
+    news: Duration,
+) -> Result<()> {
     let mut shards = JoinSet::new();
     // A child, so that one shard's failure ends the other shards and not the whole process.
     let stop = shutdown.child_token();
     let began = Instant::now();
     for shard in 0..log.layout().shards {
         let consumer = Consumer { group: GROUP, shard };
-        let shard = Shard { log: log.clone(), history: history.clone(), consumer, stop: stop.clone(), began };
+        let shard = Shard { log: log.clone(), history: history.clone(), consumer, stop: stop.clone(), began, news };
         shards.spawn(shard.run());
     }
     until_first_error(shards, &stop).await
@@ -55,14 +74,16 @@ struct Shard {
     stop: CancellationToken,
     /// When all shards began: what their time is counted from.
     began: Instant,
+    /// See [`NEWS`].
+    news: Duration,
 }
 
 impl Shard {
     async fn run(self) -> Result<()> {
         let shard = self.consumer.shard;
-        let mut failures = Failures::default();
+        let (mut failures, mut holes) = (Failures::default(), Holes::default());
         while !self.stop.is_cancelled() {
-            let error = match self.follow(&mut failures).await {
+            let error = match self.follow(&mut failures, &mut holes).await {
                 Ok(()) => break,
                 Err(error) if is_passing(&error) => error,
                 Err(error) => return Err(error),
@@ -78,13 +99,19 @@ impl Shard {
     }
 
     /// Stores from where the log was last told that it is stored, until stopped.
-    async fn follow(&self, failures: &mut Failures) -> Result<()> {
+    async fn follow(&self, failures: &mut Failures, holes: &mut Holes) -> Result<()> {
         self.log.resume(self.consumer).await?;
         while let Some(fetched) = self.stop.run_until_cancelled(self.log.fetch(self.consumer, BATCH_EVENTS)).await {
-            let (entries, began) = (fetched?, Instant::now());
-            let Some(last) = entries.last() else { continue };
+            let (mut entries, began) = (fetched?, Instant::now());
+            let (Some(first), Some(last)) = (entries.first(), entries.last()) else { continue };
+            let last_seq = last.position.seq;
+            if !self.is_up_to_date(first, holes).await? {
+                break;
+            }
+            holes.pass(&mut entries).iter().for_each(|hole| self.report_hole(hole));
             self.store(&entries).await?;
-            self.log.ack(self.consumer, last.position.seq).await?;
+            self.log.ack(self.consumer, last_seq).await?;
+            holes.go_on(last_seq);
             let behind = self.report(entries.len(), began).await;
             failures.end(self.consumer.shard);
             // A fetch may give less than there is.
@@ -93,6 +120,30 @@ impl Shard {
             }
         }
         Ok(())
+    }
+
+    /// When events seem to be missing before the first of a batch, waits for the news that another process has stored
+    /// them. Gives whether the batch may be stored: not when the worker was stopped meanwhile.
+    async fn is_up_to_date(&self, first: &Entry, holes: &mut Holes) -> Result<bool> {
+        let asked = Instant::now();
+        while !holes.are_followed_by(first) && !self.stop.is_cancelled() {
+            let acked_seq = self.log.lag(self.consumer).await?.acked_seq;
+            holes.go_on(acked_seq);
+            // What comes first to a new reader is the beginning, as far as anybody knows.
+            if acked_seq == 0 || asked.elapsed() >= self.news {
+                break;
+            }
+            if !holes.are_followed_by(first) {
+                self.rest(NEWS_PAUSE).await;
+            }
+        }
+        Ok(holes.are_followed_by(first) || !self.stop.is_cancelled())
+    }
+
+    fn report_hole(&self, hole: &Hole) {
+        let (shard, &Hole { after_seq, end_seq, .. }) = (self.consumer.shard, hole);
+        metrics::counter!("rookery_ingest_holes_total", "shard" => shard.to_string()).increment(1);
+        tracing::error!(shard, after_seq, end_seq, "events left the log before they were stored");
     }
 
     /// Stores a batch, with a span of each event whose trace is recorded.

@@ -1,6 +1,8 @@
 //! The worker between the embedded log and the embedded history.
 
+mod cut;
 mod faulty;
+mod gone;
 
 use bytes::Bytes;
 use history::{Order, Page};
