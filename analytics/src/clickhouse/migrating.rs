@@ -104,10 +104,12 @@ struct Schema<'a> {
 }
 
 const CREATE_DATABASE: &str = "CREATE DATABASE IF NOT EXISTS {database:Identifier}";
+// Never replicated, for it says what was made on this very server: a row that came from another one would keep
+// `facts` from being made here.
 const CREATE_MIGRATIONS: &str = "
     CREATE TABLE IF NOT EXISTS migrations (
         version UInt32, name String, applied_at DateTime('UTC') DEFAULT now()
-    ) ENGINE = {engine} ORDER BY version";
+    ) ENGINE = MergeTree ORDER BY version";
 const INSERT_MIGRATION: &str = "
     INSERT INTO migrations (version, name) SETTINGS async_insert = 0 VALUES ({version:UInt32}, {name:String})";
 
@@ -130,10 +132,14 @@ impl Schema<'_> {
     }
 
     async fn execute(&self, client: &Client, statement: &str) -> Result<()> {
-        let (engine, window) = if self.replicated { REPLICATED_ENGINE } else { ENGINE };
-        let statement = statement.replace("{engine}", engine).replace("{window}", window);
         // Raw, for a question mark would be a parameter.
-        within(STATEMENT_TIMEOUT, client.query_raw(&statement).execute()).await
+        within(STATEMENT_TIMEOUT, client.query_raw(&self.completed(statement)).execute()).await
+    }
+
+    /// A statement with the engine that its table has here.
+    fn completed(&self, statement: &str) -> String {
+        let (engine, window) = if self.replicated { REPLICATED_ENGINE } else { ENGINE };
+        statement.replace("{engine}", engine).replace("{window}", window)
     }
 }
 
@@ -177,4 +183,21 @@ struct Version {
 
 async fn version(client: &Client, patience: Duration) -> Result<u32> {
     Ok(within(patience, client.query(READ_VERSION).fetch_one::<Version>()).await?.version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_may_be_replicated_but_not_the_note_that_they_were_made_here() {
+        for (replicated, engine) in [(false, "MergeTree\n"), (true, "ReplicatedMergeTree(")] {
+            let schema = Schema { client: Client::default(), database: "rookery", replicated };
+            let facts = statements(MIGRATIONS[0].statements);
+            let facts = schema.completed(facts.first().unwrap());
+            assert!(facts.contains(&format!("ENGINE = {engine}")), "{facts}");
+            let migrations = schema.completed(CREATE_MIGRATIONS);
+            assert!(migrations.contains("ENGINE = MergeTree ORDER BY version"), "{migrations}");
+        }
+    }
 }
