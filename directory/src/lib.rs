@@ -168,8 +168,8 @@ pub trait Directory: Send + Sync + 'static {
     /// The conversations that an attachment was sent in, each once, in no order; at most [`MAX_SENDS`].
     async fn sent_in(&self, attachment: AttachmentId) -> Result<Vec<ConversationId>>;
 
-    /// Blobs that are to be removed from the blob store, at most `limit`.
-    async fn condemned(&self, limit: usize) -> Result<Vec<AttachmentId>>;
+    /// Blobs that are to be removed from the blob store, those of greater ids than `after`, in order, at most `limit`.
+    async fn condemned(&self, after: Option<AttachmentId>, limit: usize) -> Result<Vec<AttachmentId>>;
 }
 
 /// Opens the directory that `config` names. Relative paths are below `data_dir`. An embedded one is brought to

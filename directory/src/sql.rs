@@ -219,8 +219,8 @@ impl Directory for Sql {
         attachments::conversations(&mut self.reader().await?.db(), attachment).await
     }
 
-    async fn condemned(&self, limit: usize) -> Result<Vec<AttachmentId>> {
-        attachments::condemned(&mut self.writer().await?.db(), limit).await
+    async fn condemned(&self, after: Option<AttachmentId>, limit: usize) -> Result<Vec<AttachmentId>> {
+        attachments::condemned(&mut self.writer().await?.db(), after, limit).await
     }
 }
 

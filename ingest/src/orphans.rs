@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use blobs::Blobs;
 use directory::{Command, Directory};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use types::Timestamp;
+use types::{AttachmentId, Timestamp};
 
 use crate::{Config, Result};
 
@@ -36,13 +36,14 @@ pub async fn run(
 ) -> Result<()> {
     let mut ticks = tokio::time::interval(Duration::from_secs(config.sweep_seconds.max(1).into()));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut after = None;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             _ = ticks.tick() => {}
         }
         let before = Timestamp::now().minus(Duration::from_secs(config.orphan_seconds.into()));
-        let sweep = sweep(&*directory, &*blobs, before);
+        let sweep = sweep(&*directory, &*blobs, before, &mut after);
         tokio::select! {
             // Given up between two steps it is gone on with by the next process.
             () = shutdown.cancelled() => return Ok(()),
@@ -60,26 +61,56 @@ pub async fn run(
 enum Failure {
     #[error(transparent)]
     Directory(#[from] directory::Error),
-    #[error(transparent)]
-    Blobs(#[from] blobs::Error),
+    #[error("the blob {id} stays, as do {others} others: {error}")]
+    Blob { id: AttachmentId, others: usize, error: blobs::Error },
 }
 
 /// Removes what has been an orphan since before a moment, and gives how many blobs that were.
-async fn sweep(directory: &dyn Directory, blobs: &dyn Blobs, before: Timestamp) -> std::result::Result<usize, Failure> {
-    let mut removed = 0;
+///
+/// A blob that cannot be removed holds up no other: it is tried again once all behind it were. So `after` is kept from
+/// one sweep to the next, which goes on there, for a sweep ends when nothing of a batch could be removed: the store may
+/// be down.
+async fn sweep(
+    directory: &dyn Directory,
+    blobs: &dyn Blobs,
+    before: Timestamp,
+    after: &mut Option<AttachmentId>,
+) -> std::result::Result<usize, Failure> {
+    let (mut removed, mut failures) = (0, Vec::new());
     for _ in 0..MAX_BATCHES {
         // Never refused.
         directory.execute(&Command::CondemnOrphans { before }).await?.ok();
-        let condemned = directory.condemned(BATCH).await?;
+        let condemned = directory.condemned(*after, BATCH).await?;
+        *after = condemned.last().copied();
         if condemned.is_empty() {
             break;
         }
-        let removals = stream::iter(condemned.clone()).map(|id| blobs.delete(id)).buffer_unordered(AT_ONCE);
-        removals.try_collect::<()>().await?;
-        removed += condemned.len();
-        directory.execute(&Command::ForgetCondemned { blobs: condemned }).await?.ok();
+        let (gone, failed) = remove(blobs, condemned).await;
+        failures.extend(failed);
+        if gone.is_empty() {
+            break;
+        }
+        removed += gone.len();
+        directory.execute(&Command::ForgetCondemned { blobs: gone }).await?.ok();
     }
-    Ok(removed)
+    let others = failures.len().saturating_sub(1);
+    failures.into_iter().next().map_or(Ok(removed), |(id, error)| Err(Failure::Blob { id, others, error }))
+}
+
+/// Removes blobs. Gives those that are gone, and why others are not.
+async fn remove(
+    blobs: &dyn Blobs,
+    condemned: Vec<AttachmentId>,
+) -> (Vec<AttachmentId>, Vec<(AttachmentId, blobs::Error)>) {
+    let removals = stream::iter(condemned).map(async |id| (id, blobs.delete(id).await)).buffer_unordered(AT_ONCE);
+    let (mut gone, mut failed) = (Vec::new(), Vec::new());
+    for (id, outcome) in removals.collect::<Vec<_>>().await {
+        match outcome {
+            Ok(()) => gone.push(id),
+            Err(error) => failed.push((id, error)),
+        }
+    }
+    (gone, failed)
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ pub(super) async fn made(directory: &Shared, owner: UserId, seconds: u64) -> Att
 }
 
 pub(super) async fn condemned(directory: &Shared) -> Vec<AttachmentId> {
-    let mut ids = directory.condemned(10_000).await.unwrap();
+    let mut ids = directory.condemned(None, 10_000).await.unwrap();
     ids.sort_unstable();
     ids
 }
@@ -241,7 +241,10 @@ pub(crate) async fn what_is_not_finished_or_sent_in_time_is_given_up(directory: 
 
     assert!(!done(directory, Command::CondemnOrphans { before: at(50) }).await.repeated);
     assert_eq!(condemned(directory).await, sorted([old.id, unsent.id]));
-    assert_eq!(directory.condemned(1).await.unwrap().len(), 1);
+    let [first, second] = sorted([old.id, unsent.id]);
+    assert_eq!(directory.condemned(None, 1).await.unwrap(), [first]);
+    assert_eq!(directory.condemned(Some(first), 2).await.unwrap(), [second]);
+    assert_eq!(directory.condemned(Some(second), 2).await.unwrap(), []);
     assert_eq!(directory.upload(old.id).await.unwrap(), None);
     assert_eq!(directory.attachment(unsent.id).await.unwrap(), None);
     assert!(directory.upload(young.id).await.unwrap().is_some());

@@ -194,11 +194,12 @@ pub(super) async fn forget(db: &mut Db<'_>, blobs: &[AttachmentId]) -> Step<Outc
     Ok(Outcome::default())
 }
 
-const CONDEMNED: &str = "SELECT id FROM condemned_blobs ORDER BY id LIMIT $1";
+const CONDEMNED: &str = "SELECT id FROM condemned_blobs WHERE id > $1 ORDER BY id LIMIT $2";
 
-/// Blobs that are to be removed.
-pub(super) async fn condemned(db: &mut Db<'_>, limit: usize) -> Result<Vec<AttachmentId>> {
-    ids(&db.query(CONDEMNED).bind(columns::limit(limit)).fetch_all(db).await?)
+/// Blobs that are to be removed, behind `after`.
+pub(super) async fn condemned(db: &mut Db<'_>, after: Option<AttachmentId>, limit: usize) -> Result<Vec<AttachmentId>> {
+    let after = after.map_or(Uuid::nil(), Uuid::from);
+    ids(&db.query(CONDEMNED).bind(after).bind(columns::limit(limit)).fetch_all(db).await?)
 }
 
 fn ids(rows: &[Row]) -> Result<Vec<AttachmentId>> {

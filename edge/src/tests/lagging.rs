@@ -130,8 +130,8 @@ impl Directory for Lagging {
         if self.is_behind() { Ok(vec![]) } else { self.directory.sent_in(attachment).await }
     }
 
-    async fn condemned(&self, limit: usize) -> Result<Vec<AttachmentId>> {
-        self.directory.condemned(limit).await
+    async fn condemned(&self, after: Option<AttachmentId>, limit: usize) -> Result<Vec<AttachmentId>> {
+        self.directory.condemned(after, limit).await
     }
 }
 

@@ -1,6 +1,7 @@
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
 
 use async_trait::async_trait;
 use blobs::{ServedAs, Stream};
@@ -10,10 +11,10 @@ use types::{AttachmentId, EventId, GroupId, Region, UserId};
 
 use super::*;
 
-/// A blob store that removes nothing while it is told so.
+/// A blob store that does not remove what it is told to keep.
 struct Faulty {
     blobs: Arc<dyn Blobs>,
-    is_down: AtomicBool,
+    kept: Mutex<HashSet<AttachmentId>>,
 }
 
 #[async_trait]
@@ -31,8 +32,8 @@ impl Blobs for Faulty {
     }
 
     async fn delete(&self, id: AttachmentId) -> blobs::Result<()> {
-        if self.is_down.load(Ordering::Relaxed) {
-            return Err(blobs::Error::Unavailable("it is down".into()));
+        if self.kept.lock().unwrap().contains(&id) {
+            return Err(blobs::Error::Unavailable("it is kept".into()));
         }
         self.blobs.delete(id).await
     }
@@ -63,7 +64,7 @@ fn at(seconds: u64) -> Timestamp {
 
 async fn open_blobs(path: &Path) -> Arc<Faulty> {
     let blobs = blobs::open(&blobs::Config::default(), path).await.unwrap();
-    Arc::new(Faulty { blobs, is_down: AtomicBool::new(false) })
+    Arc::new(Faulty { blobs, kept: Mutex::default() })
 }
 
 impl World {
@@ -106,6 +107,15 @@ impl World {
         id
     }
 
+    /// Sweeps as a process that has just started.
+    async fn sweep(&self) -> std::result::Result<usize, Failure> {
+        self.sweep_after(&mut None).await
+    }
+
+    async fn sweep_after(&self, after: &mut Option<AttachmentId>) -> std::result::Result<usize, Failure> {
+        sweep(&*self.directory, &*self.blobs, at(10), after).await
+    }
+
     async fn is_stored(&self, id: AttachmentId) -> bool {
         self.blobs.size(id).await.unwrap().is_some()
     }
@@ -119,23 +129,23 @@ async fn only_what_nobody_finished_or_sent_is_removed() {
     let (conversation, message) = (GroupId::generate(Region::default()).into(), EventId::generate(Region::default()));
     world.done(Command::SendAttachment { attachment: sent, by: world.owner, conversation, message }).await;
 
-    assert_eq!(sweep(&*world.directory, &*world.blobs, at(10)).await.unwrap(), 2);
+    assert_eq!(world.sweep().await.unwrap(), 2);
     for (id, is_stored) in [(unfinished, false), (unsent, false), (sent, true), (young, true), (unsent_yet, true)] {
         assert_eq!(world.is_stored(id).await, is_stored);
     }
-    assert_eq!(sweep(&*world.directory, &*world.blobs, at(10)).await.unwrap(), 0);
+    assert_eq!(world.sweep().await.unwrap(), 0);
 }
 
 #[tokio::test]
 async fn what_could_not_be_removed_is_removed_later() {
     let world = World::start().await;
     let unsent = world.attached(1).await;
-    world.blobs.is_down.store(true, Ordering::Relaxed);
-    sweep(&*world.directory, &*world.blobs, at(10)).await.unwrap_err();
+    world.blobs.kept.lock().unwrap().insert(unsent);
+    world.sweep().await.unwrap_err();
     assert!(world.is_stored(unsent).await);
     assert_eq!(world.directory.attachment(unsent).await.unwrap(), None, "it can no longer be sent");
-    world.blobs.is_down.store(false, Ordering::Relaxed);
-    assert_eq!(sweep(&*world.directory, &*world.blobs, at(10)).await.unwrap(), 1);
+    world.blobs.kept.lock().unwrap().clear();
+    assert_eq!(world.sweep().await.unwrap(), 1);
     assert!(!world.is_stored(unsent).await);
 }
 
@@ -145,5 +155,40 @@ async fn more_than_one_batch_is_removed_in_one_sweep() {
     for _ in 0..=BATCH {
         world.uploaded(1).await;
     }
-    assert_eq!(sweep(&*world.directory, &*world.blobs, at(10)).await.unwrap(), BATCH + 1);
+    assert_eq!(world.sweep().await.unwrap(), BATCH + 1);
+}
+
+#[tokio::test]
+async fn a_blob_that_cannot_be_removed_holds_up_no_other() {
+    let world = World::start().await;
+    let mut unsent = [world.uploaded(1).await, world.uploaded(1).await, world.uploaded(1).await];
+    unsent.sort_unstable();
+    let [_, stuck, _] = unsent;
+    world.blobs.kept.lock().unwrap().insert(stuck);
+    for _ in 0..2 {
+        let error = world.sweep().await.unwrap_err();
+        assert!(matches!(error, Failure::Blob { id, others: 0, .. } if id == stuck), "{error}");
+        assert_eq!(world.directory.condemned(None, BATCH).await.unwrap(), [stuck]);
+    }
+    world.blobs.kept.lock().unwrap().clear();
+    assert_eq!(world.sweep().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_batch_of_them_holds_up_no_other_either() {
+    let world = World::start().await;
+    let mut unsent = Vec::new();
+    for _ in 0..=BATCH {
+        unsent.push(world.uploaded(1).await);
+    }
+    unsent.sort_unstable();
+    let last = unsent.pop().unwrap();
+    world.blobs.kept.lock().unwrap().extend(unsent.iter().copied());
+    let mut after = None;
+    let error = world.sweep_after(&mut after).await.unwrap_err();
+    assert!(matches!(error, Failure::Blob { others, .. } if others == BATCH - 1), "{error}");
+    assert_eq!(world.sweep_after(&mut after).await.unwrap(), 1);
+    assert!(!world.is_stored(last).await);
+    world.blobs.kept.lock().unwrap().clear();
+    assert_eq!(world.sweep_after(&mut after).await.unwrap(), BATCH, "it begins anew");
 }

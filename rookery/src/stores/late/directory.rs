@@ -90,7 +90,7 @@ impl Directory for Late<dyn Directory> {
         self.there(Error::Unavailable)?.sent_in(attachment).await
     }
 
-    async fn condemned(&self, limit: usize) -> Result<Vec<AttachmentId>> {
-        self.there(Error::Unavailable)?.condemned(limit).await
+    async fn condemned(&self, after: Option<AttachmentId>, limit: usize) -> Result<Vec<AttachmentId>> {
+        self.there(Error::Unavailable)?.condemned(after, limit).await
     }
 }
