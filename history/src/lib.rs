@@ -44,7 +44,8 @@ pub struct CqlServer {
     /// The keyspace, made by [`migrate`] when missing: letters, digits and `_`, at most 48.
     #[serde(default = "CqlServer::keyspace")]
     pub keyspace: String,
-    /// The datacenter whose nodes are asked, and no others. Without one, any node is.
+    /// The datacenter whose nodes are asked, and no others. Without one, any node is. All processes of a cluster must
+    /// name the same: in another one a tail may be seen before the events that it is the end of.
     #[serde(default)]
     pub local_datacenter: Option<String>,
     /// Who we are, when the server asks.
