@@ -321,6 +321,9 @@ pub enum Refusal {
     /// The attachment was sent as often as it may be.
     #[error("the attachment was already in a thousand messages")]
     TooManySends,
+    /// The user has begun as many uploads by link as it may.
+    #[error("a hundred uploads by link wait to be completed")]
+    TooManyUploads,
     /// The refresh token had been exchanged before: the session is revoked.
     #[error("the refresh token was used before; the session is revoked")]
     SessionReused,

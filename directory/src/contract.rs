@@ -51,6 +51,7 @@ macro_rules! on {
             deleted_messages_count_among_those_that_had_an_attachment
             what_is_not_finished_or_sent_in_time_is_given_up
             what_is_given_up_is_neither_made_nor_sent
+            a_user_has_so_many_uploads_by_link_open
             many_orphans_are_given_up_in_batches);
         $crate::contract::on!($open, sessions:
             sessions_come_newest_first_and_end_in_time

@@ -94,6 +94,8 @@ pub const MAX_USERNAMES_PER_USER: usize = 10;
 pub const MAX_SENDS: usize = 1_000;
 /// The most names that one search looks through, in their order.
 pub const MAX_NAMES_SEARCHED: usize = 1_000;
+/// The most uploads by link that one user may have begun and not completed. They are given up after a while.
+pub const MAX_OPEN_UPLOADS: usize = 100;
 /// How long a client whose answer was lost may exchange its refresh token once more.
 pub const REPEATED_WITHIN: Duration = Duration::from_secs(30);
 /// The most uploads, and the most attachments, that one command gives up.

@@ -29,7 +29,6 @@ use types::{AttachmentId, ConversationId, EventId, Region, Timestamp, UserId, ev
 use crate::ApiError;
 use crate::commands::Commands;
 use crate::config::AttachmentsConfig;
-use crate::error::FieldError;
 use crate::membership::Membership;
 use inspect::{Found, Inspector};
 use passing::Bounds;
@@ -37,6 +36,8 @@ use slots::Slots;
 
 /// How long the next piece of an upload may take.
 const IDLE: Duration = Duration::from_secs(30);
+/// The longest media type.
+pub(crate) const MEDIA_TYPE_BYTES: usize = 127;
 
 /// Attachments: uploaded, sent, downloaded.
 pub(crate) struct Attachments {
@@ -122,7 +123,8 @@ impl Attachments {
     /// Gives a link by which a file of so many bytes is uploaded past this edge.
     ///
     /// # Errors
-    /// 413 and 422 for a file that would not be taken, 409 `not_supported` where the blob store has no links.
+    /// 413 and 422 for a file that would not be taken, 409 `not_supported` where the blob store has no links, 409
+    /// `too_many_uploads` for a user who completes none.
     pub(crate) async fn begin_by_link(&self, owner: UserId, label: Label, size: u64) -> Result<UploadLink, ApiError> {
         check_label(&label)?;
         if size > self.config.max_bytes {
@@ -158,7 +160,8 @@ impl Attachments {
         let _slot = self.slots.take(owner)?;
         let label = Label { name: Some(begun.name), content_type: begun.content_type };
         let id = AttachmentId::generate(self.region);
-        self.begin(id, owner, (&label, Some(size))).await?;
+        // Without its size, for it is none of the uploads that wait to be completed.
+        self.begin(id, owner, (&label, None)).await?;
         let checked = self.in_time(self.keep(upload, id, (&label, size))).await?;
         let made = match checked {
             Ok(found) => self.add(owner, id, (label.name.as_deref(), &found), Some(upload)).await,
@@ -315,6 +318,33 @@ pub(crate) fn described(attachment: &Attachment) -> event::Attachment {
 }
 
 fn check_label(label: &Label) -> Result<(), ApiError> {
-    let Some(name) = &label.name else { return Ok(()) };
-    name::check(name).map_err(|detail| ApiError::invalid_fields(vec![FieldError { pointer: "/name".into(), detail }]))
+    let name = label.name.as_deref().map_or(Ok(()), name::check).map_err(|detail| ("/name", detail));
+    let content_type = label.content_type.as_deref().map_or(Ok(()), check_media_type);
+    let checked = name.and(content_type.map_err(|detail| ("/content_type", detail)));
+    checked.map_err(|(pointer, detail)| ApiError::invalid(pointer, detail))
+}
+
+/// A media type as far as it is kept: what it says is compared with the content.
+fn check_media_type(text: &str) -> Result<(), String> {
+    let is_line = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if is_line && text.len() <= MEDIA_TYPE_BYTES {
+        return Ok(());
+    }
+    Err(format!("must be a media type of at most {MEDIA_TYPE_BYTES} visible ASCII characters"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_media_type_is_one_short_line() {
+        let long = "a".repeat(MEDIA_TYPE_BYTES);
+        for text in ["", "image/png", "image/png; charset=binary", &long] {
+            assert_eq!(check_media_type(text), Ok(()), "{text}");
+        }
+        for text in ["image/png\0", "image/\u{e4}", "image/png\n", &format!("{long}a")] {
+            assert!(check_media_type(text).is_err(), "{text:?}");
+        }
+    }
 }

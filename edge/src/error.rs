@@ -47,7 +47,7 @@ pub(crate) struct Problem<'a> {
 }
 
 /// Every code, with what it means. They are stable: programs go by them.
-pub(crate) const CODES: [(&str, &str); 32] = [
+pub(crate) const CODES: [(&str, &str); 33] = [
     ("malformed", "400: the request cannot be parsed"),
     ("unauthenticated", "401: the access token is missing or no longer valid"),
     ("token_expired", "401: the access token has expired; refresh it"),
@@ -65,6 +65,7 @@ pub(crate) const CODES: [(&str, &str); 32] = [
     ("too_many_members", "409: the group has reached its limit of members"),
     ("too_many_groups", "409: a user has reached the limit of groups"),
     ("too_many_sends", "409: the attachment was already in a thousand messages, deleted ones included"),
+    ("too_many_uploads", "409: a hundred uploads by link wait to be completed"),
     ("not_uploaded", "409: nothing has been uploaded to the link yet"),
     ("not_supported", "409: the configured store cannot do this: a folder has no upload links"),
     ("too_large", "413: the body, or the file, is too large"),
@@ -309,6 +310,7 @@ impl From<Refusal> for ApiError {
             Refusal::TooManyMembers => Self::conflict("too_many_members", detail),
             Refusal::TooManyGroups => Self::conflict("too_many_groups", detail),
             Refusal::TooManySends => Self::conflict("too_many_sends", detail),
+            Refusal::TooManyUploads => Self::conflict("too_many_uploads", detail),
             Refusal::UnknownUser
             | Refusal::UnknownGroup
             | Refusal::UnknownSession

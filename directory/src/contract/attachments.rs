@@ -3,7 +3,7 @@
 use types::{AttachmentId, ConversationId, EventId, GroupId, Region, UserId};
 
 use super::{Shared, at, done, refused, register};
-use crate::{Attachment, Command, MAX_CONDEMNED_AT_ONCE, MAX_SENDS, Refusal, Upload};
+use crate::{Attachment, Command, MAX_CONDEMNED_AT_ONCE, MAX_OPEN_UPLOADS, MAX_SENDS, Refusal, Upload};
 
 pub(super) fn upload(owner: UserId, begun: u64) -> Upload {
     Upload {
@@ -280,4 +280,24 @@ pub(crate) async fn many_orphans_are_given_up_in_batches(directory: &Shared) {
     assert!(!done(directory, orphans()).await.repeated);
     assert_eq!(condemned(directory).await.len(), MAX_CONDEMNED_AT_ONCE + 1);
     assert!(done(directory, orphans()).await.repeated);
+}
+
+pub(crate) async fn a_user_has_so_many_uploads_by_link_open(directory: &Shared) {
+    let (ada, bob) = (register(directory, "ada").await.id, register(directory, "bob").await.id);
+    let by_link = |owner| Upload { size: Some(5), ..upload(owner, 1) };
+    let [first, second] = [(); 2].map(|()| by_link(ada));
+    done(directory, begin(&first)).await;
+    done(directory, begin(&second)).await;
+    for _ in 2..MAX_OPEN_UPLOADS {
+        done(directory, begin(&by_link(ada))).await;
+    }
+    assert_eq!(refused(directory, begin(&by_link(ada))).await, Refusal::TooManyUploads);
+    assert!(done(directory, begin(&first)).await.repeated);
+    done(directory, begin(&by_link(bob))).await;
+
+    let copy = upload(ada, 1);
+    done(directory, begin(&copy)).await;
+    done(directory, add(&attachment(copy.id, ada, 2), Some(second.id))).await;
+    done(directory, begin(&by_link(ada))).await;
+    assert_eq!(refused(directory, begin(&by_link(ada))).await, Refusal::TooManyUploads);
 }

@@ -4,15 +4,26 @@ use sqlx::types::Uuid;
 use types::{AttachmentId, ConversationId, EventId, Timestamp, UserId};
 
 use super::{Db, Row, Step, Words, columns, users};
-use crate::{Attachment, Error, MAX_CONDEMNED_AT_ONCE, MAX_SENDS, Outcome, Refusal, Result, Upload};
+use crate::{Attachment, Error, MAX_CONDEMNED_AT_ONCE, MAX_OPEN_UPLOADS, MAX_SENDS, Outcome, Refusal, Result, Upload};
 
 const BEGIN: &str = "
     INSERT INTO uploads (id, owner, name, content_type, size, created_at) VALUES ($1, $2, $3, $4, $5, $6)
     ON CONFLICT (id) DO NOTHING";
 
+// Only of those by link is the size known before.
+const COUNT_OPEN: &str = "
+    SELECT count(*) AS others FROM uploads
+    WHERE owner = $1 AND id <> $2 AND size IS NOT NULL AND attachment IS NULL";
+
 /// Notes that bytes are on their way.
 pub(super) async fn begin(db: &mut Db<'_>, new: &Upload) -> Step<Outcome> {
     users::require(db, new.owner).await?;
+    if new.size.is_some() {
+        let count = db.query(COUNT_OPEN).bind(Uuid::from(new.owner)).bind(Uuid::from(new.id)).fetch_one(db).await?;
+        if count.get::<i64>("others")? >= columns::limit(MAX_OPEN_UPLOADS) {
+            return Err(Refusal::TooManyUploads.into());
+        }
+    }
     let begin = db
         .query(BEGIN)
         .bind(Uuid::from(new.id))

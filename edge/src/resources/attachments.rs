@@ -152,7 +152,7 @@ pub(crate) struct UploadLink {
     request_body = NewUpload,
     responses(
         (status = 201, body = UploadLink),
-        (status = 409, description = "This store has no upload links: upload through the edge"),
+        (status = 409, description = "This store has no upload links: upload through the edge; or a hundred uploads wait to be completed"),
         (status = 413, description = "The file is too large"),
     ))]
 pub(crate) async fn begin(

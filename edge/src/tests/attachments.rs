@@ -204,3 +204,16 @@ async fn a_client_that_goes_away_leaves_no_message_without_its_file() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_is_said_of_a_file_is_one_short_line() {
+    let app = App::start().await;
+    let ada = app.register("ada").await;
+    for content_type in ["image/png\0".to_owned(), "image/p\u{f1}g".to_owned(), "a".repeat(128)] {
+        let body = json!({"name": "a.png", "content_type": content_type, "size": 48_213});
+        let refused = app.post(&ada, "/v1/attachments/uploads", body).await.expect(422);
+        assert_eq!(refused["errors"][0]["pointer"], "/content_type", "{content_type:?}");
+    }
+    let body = json!({"name": "a.png", "content_type": "image/png; charset=binary", "size": 48_213});
+    assert_eq!(app.post(&ada, "/v1/attachments/uploads", body).await.refusal(409), "not_supported");
+}

@@ -7,6 +7,7 @@ use http::{Method, Request, header};
 use insta::assert_json_snapshot;
 use serde_json::Value;
 
+use crate::attachments::MEDIA_TYPE_BYTES;
 use crate::config::{AttachmentsConfig, Config, LimitsConfig};
 use crate::hub::{GOING_AWAY, MAX_WATCHED, SIGNED_OUT, TOO_MANY, TOO_SLOW};
 use crate::posting::content::MAX_MENTIONS;
@@ -116,6 +117,11 @@ fn limits() -> Vec<(&'static str, String)> {
         ("Frame from a client", kib(limits.frame_bytes)),
         ("Attachment", format!("{} MiB", attachments.max_bytes / 1024 / 1024)),
         ("Uploads at once of one user", attachments.uploads_at_once_per_user.to_string()),
+        (
+            "Uploads by link of one user that are not completed; they are given up after a day",
+            grouped(directory::MAX_OPEN_UPLOADS),
+        ),
+        ("`content_type` of a file", format!("{MEDIA_TYPE_BYTES} visible ASCII characters")),
         ("Members added by one request", grouped(directory::MAX_ADDED_AT_ONCE)),
         ("Members of a group", grouped(directory::MAX_MEMBERS)),
         ("Groups of a user", grouped(directory::MAX_GROUPS_PER_USER)),
