@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
 use crate::operations::{healthz, missing};
-use crate::server::Intake;
+use crate::server::{Intake, UNREAD};
 use crate::{ApiError, router};
 
 /// Connections that are taken at once meanwhile.
@@ -46,7 +46,7 @@ pub async fn answer_while<T>(listener: &TcpListener, missing: &Missing, opening:
     let refused = async |State(missing): State<Missing>| refuse(&missing);
     let routes = Router::new().route("/healthz", get(healthz)).route("/readyz", get(refused)).fallback(refused);
     let router = router::surround(routes).with_state(missing.clone());
-    let intake = Intake { router, head_timeout: HEAD_TIMEOUT, connections: CONNECTIONS };
+    let intake = Intake { router, head_timeout: HEAD_TIMEOUT, unread_timeout: UNREAD, connections: CONNECTIONS };
     // Whoever is still being answered is let finish.
     let (opened, _) = intake.serve_until(listener, opening).await;
     opened
