@@ -21,9 +21,12 @@ pub mod stores;
 pub mod telemetry;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use args::{Args, Command};
 use roles::Role;
+use tokio::runtime::Runtime;
+use tokio::time::Instant;
 
 /// Carries out a command line.
 ///
@@ -31,7 +34,7 @@ use roles::Role;
 /// What stopped it, for people.
 pub fn main(args: Args) -> anyhow::Result<()> {
     let config = config::load(&args)?;
-    let runtime = tokio::runtime::Runtime::new()?;
+    let runtime = Runtime::new()?;
     let roles = match &args.command {
         Some(Command::Config) => {
             commands::print_config(&config);
@@ -49,6 +52,42 @@ pub fn main(args: Args) -> anyhow::Result<()> {
     };
     let telemetry = telemetry::init(&config.telemetry, &roles)?;
     let ended = runtime.block_on(roles::serve(config, roles));
-    telemetry.end(ended.deadline.saturating_duration_since(tokio::time::Instant::now()));
+    telemetry.end(left_until(ended.deadline));
+    end(runtime, ended.deadline);
     ended.outcome
+}
+
+/// Ends what still runs, at the deadline if it does not end by itself: what blocks a thread, such as the question for an
+/// address, cannot be cancelled, and dropping the runtime would wait for it.
+fn end(runtime: Runtime, deadline: Instant) {
+    runtime.shutdown_timeout(left_until(deadline));
+}
+
+fn left_until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn what_blocks_a_thread_does_not_keep_the_process_beyond_its_deadline() {
+        let (blocked, (began, has_begun)) = (mpsc::channel::<()>(), mpsc::channel());
+        let runtime = Runtime::new().unwrap();
+        runtime.spawn_blocking(move || {
+            began.send(()).unwrap();
+            blocked.1.recv().unwrap_err();
+        });
+        has_begun.recv().unwrap();
+        let (ended, has_ended) = mpsc::channel();
+        std::thread::spawn(move || {
+            end(runtime, Instant::now() + Duration::from_millis(10));
+            ended.send(()).unwrap();
+        });
+        has_ended.recv_timeout(Duration::from_secs(60)).expect("it ends");
+        drop(blocked.0);
+    }
 }
