@@ -59,7 +59,7 @@ pub(crate) struct Store {
 pub(crate) async fn open(url: &Secret, replica_url: Option<&Secret>, max_connections: u32) -> Result<Store> {
     let options = options(url)?;
     let pool = pool(max_connections);
-    let primary = pool.clone().connect_with(options.clone()).await?;
+    let primary = pool.clone().connect_with(options.clone()).await.map_err(connect_error)?;
     require_schema(&primary).await?;
     require_durable(&primary).await?;
     let replica = match replica_url {
@@ -88,11 +88,21 @@ async fn is_alive(connection: &mut PgConnection, timeout: Duration) -> sqlx::Res
 /// Brings the schema up to date. One at a time does so: the migrator takes a lock on the server.
 pub(crate) async fn migrate(url: &Secret) -> Result<()> {
     // No limit of time: a step may have much to rewrite, and whoever comes second waits for the first.
-    let mut connection = parse(url)?.connect().await?;
+    let mut connection = parse(url)?.connect().await.map_err(connect_error)?;
     let migrated = MIGRATIONS.run(&mut connection).await;
     // Its lock goes with the session, also when a step has failed.
     connection.close().await?;
     migrated.map_err(|error| sql::schema_error(&error))
+}
+
+/// Codes of a server that has no such user, wants another password, or has no such database.
+const UNKNOWN: [&str; 3] = ["28000", "28P01", "3D000"];
+
+/// What hinders the first connection. A server that does not know us is not one that is away.
+fn connect_error(error: sqlx::Error) -> Error {
+    let code = error.as_database_error().and_then(|cause| cause.code());
+    let is_unknown = code.is_some_and(|code| UNKNOWN.contains(&&*code));
+    if is_unknown { Error::Unfit(error.to_string()) } else { error.into() }
 }
 
 fn parse(url: &Secret) -> Result<PgConnectOptions> {

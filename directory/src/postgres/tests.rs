@@ -131,6 +131,19 @@ async fn a_server_that_would_lose_what_it_acknowledged_is_refused() {
 }
 
 #[tokio::test]
+async fn a_server_without_the_user_or_the_database_is_not_waited_for() {
+    let server = &servers::endpoints().postgres;
+    let known = parse(&server.clone().into()).unwrap().get_username().to_owned();
+    for url in [format!("{server}/no_such_database"), format!("{server}/postgres").replace(&known, "no_such_user")] {
+        let config = Config::Postgres { url: url.clone().into(), replica_url: None, max_connections: 1 };
+        let opened = crate::open(&config, std::path::Path::new("/nowhere")).await.map(drop);
+        assert!(matches!(opened, Err(Error::Unfit(_))), "{url}: {opened:?}");
+        let migrated = migrate(&url.clone().into()).await;
+        assert!(matches!(migrated, Err(Error::Unfit(_))), "{url}: {migrated:?}");
+    }
+}
+
+#[tokio::test]
 async fn nobody_sees_the_password_of_the_address() {
     for url in ["postgres://rook:sesame@127.0.0.1:1/rookery", "rook:sesame@host", "postgres://rook:sesame@host:x/"] {
         let config = Config::Postgres { url: url.to_owned().into(), replica_url: None, max_connections: 1 };
