@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use log::Consumer;
 use types::Timestamp;
 
@@ -39,6 +39,11 @@ pub async fn migrate(config: &Config) -> anyhow::Result<()> {
 /// When there is no such user, or the directory cannot be written.
 #[expect(clippy::print_stdout, reason = "whoever runs this by hand wants an answer")]
 pub async fn grant(config: &Config, login: &str, roles: &[GrantedRole]) -> anyhow::Result<()> {
+    // Opening it would make it, and a folder without users tells nothing of the mistake.
+    if let directory::Config::Sqlite { path } = &config.directory {
+        let path = config.data.join(path);
+        ensure!(path.exists(), "there is no directory at {}: is it the right data folder?", path.display());
+    }
     let directory = directory::open(&config.directory, &config.data).await?;
     let credentials = directory.credentials(login).await?.with_context(|| format!("there is no user {login}"))?;
     let command = directory::Command::SetRoles {
@@ -86,4 +91,18 @@ async fn behind(seams: &edge::Seams, group: &'static str) -> anyhow::Result<u64>
         events += seams.log.lag(Consumer { group, shard }).await.context("the log")?.events;
     }
     Ok(events)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_granted_or_made_in_a_folder_without_a_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { data: folder.path().join("elsewhere"), ..Config::default() };
+        let error = grant(&config, "ada", &[]).await.unwrap_err().to_string();
+        assert!(error.contains("right data folder"), "{error}");
+        assert!(!config.data.exists());
+    }
 }
