@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rookery::roles::Role;
 use serde_json::json;
-use servers::{Endpoints, Home, Nats};
+use servers::{Endpoints, Home, Nats, USER};
 use testkit::{Process, Stored, eventually};
 use tokio::process::Command;
 use toml::Table;
@@ -42,7 +42,10 @@ async fn guarded(folder: &Path) -> (Nats, Table) {
         Nats::start_with_permissions(&Home::open().unwrap(), &folder, &publish, &subscribe).unwrap()
     });
     let nats = nats.await.unwrap();
-    let stores = stores.to_string().replace("nats://guarded", nats.url()).parse().unwrap();
+    // `@` would end the password.
+    let (user, password) = (USER.0, USER.1.replace('@', "%40"));
+    let url = nats.url().replace("nats://", &format!("nats://{user}:{password}@"));
+    let stores = stores.to_string().replace("nats://guarded", &url).parse().unwrap();
     (nats, stores)
 }
 

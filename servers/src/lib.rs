@@ -49,7 +49,7 @@ pub use endpoints::{
     shared_endpoints_file,
 };
 pub use home::Home;
-pub use nats::{Nats, NatsCluster, NatsOptions};
+pub use nats::{Nats, NatsCluster, NatsOptions, USER};
 pub use postgres::Postgres;
 pub use rookery::{Role, Rookery};
 pub use seaweed::SeaweedS3;

@@ -30,6 +30,9 @@ pub struct NatsOptions {
     pub sync_always: bool,
 }
 
+/// Who may do what [`Nats::start_with_permissions`] says, and its password.
+pub const USER: (&str, &str) = ("rookery", "open@sesame");
+
 /// A NATS server with JetStream.
 pub struct Nats {
     server: Server,
@@ -43,14 +46,18 @@ impl Nats {
         Ok(nats)
     }
 
-    /// The same, where everybody may publish and subscribe to these subjects alone.
+    /// The same, where [`USER`] may publish and subscribe to these subjects alone. Whoever does not say who it is may
+    /// change streams, and nothing else.
     pub fn start_with_permissions(home: &Home, folder: &Path, publish: &[&str], subscribe: &[&str]) -> Result<Self> {
         let mut nats = Self::find(home, folder, NatsOptions::default())?;
-        let everybody = format!(
-            "no_auth_user: everybody\nauthorization {{\n  users: [{{\n    user: everybody\n    password: unused\n    \
-             permissions: {{\n      publish: {publish:?}\n      subscribe: {subscribe:?}\n    }}\n  }}]\n}}\n"
+        let (user, password) = USER;
+        let permissions = format!("publish: {publish:?}, subscribe: {subscribe:?}");
+        let users = format!(
+            "no_auth_user: anybody\nauthorization {{\n  users: [\n    {{ user: {user}, password: {password:?}, \
+             permissions: {{ {permissions} }} }}\n    {{ user: anybody, password: unused, \
+             permissions: {{ publish: [\"$JS.API.>\"], subscribe: [\"_INBOX.>\"] }} }}\n  ]\n}}\n"
         );
-        File::options().append(true).open(folder.join("nats.conf"))?.write_all(everybody.as_bytes())?;
+        File::options().append(true).open(folder.join("nats.conf"))?.write_all(users.as_bytes())?;
         nats.bring_up()?;
         Ok(nats)
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use percent_encoding::percent_decode_str;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -105,6 +106,17 @@ impl ServerUrl {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// What stands before the host: a name with its password, or a token without one. Signs that would end it stand there
+    /// as `%40` and the like.
+    #[must_use]
+    pub fn identity(&self) -> Option<(String, Option<String>)> {
+        let address = self.0.split_once("://").map_or(&*self.0, |(_, address)| address);
+        let (identity, _) = address.rsplit_once('@')?;
+        let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let (name, password) = identity.split_once(':').map_or((identity, None), |(name, rest)| (name, Some(rest)));
+        Some((plain(name), password.map(plain)))
+    }
 }
 
 impl From<&str> for ServerUrl {
@@ -150,6 +162,21 @@ mod tests {
         for digits in ["12345678", "-12345678", "1234.5678", "true"] {
             let said = serde_json::from_str::<Secret>(digits).unwrap_err().to_string();
             assert!(said.contains("put it in quotes") && !said.contains(digits), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_address_tells_who_connects() {
+        for (address, identity) in [
+            ("nats://host:4222", None),
+            ("host", None),
+            ("nats://me:sesame@host:4222", Some(("me", Some("sesame")))),
+            ("me:se%40s%3Ame@host", Some(("me", Some("se@s:me")))),
+            ("tls://sesame@host", Some(("sesame", None))),
+            ("nats://me:ses@me@host", Some(("me", Some("ses@me")))),
+        ] {
+            let identity = identity.map(|(name, password)| (name.to_owned(), password.map(str::to_owned)));
+            assert_eq!(ServerUrl::from(address).identity(), identity, "{address}");
         }
     }
 

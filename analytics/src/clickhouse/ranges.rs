@@ -172,6 +172,12 @@ async fn connect(config: &Ranges) -> Result<Context> {
         .name("rookery analytics")
         .connection_timeout(NATS_TIMEOUT)
         .request_timeout(Some(NATS_TIMEOUT));
+    // The client library passes over what stands in an address.
+    match config.servers.iter().find_map(ServerUrl::identity) {
+        Some((user, Some(password))) => options = options.user_and_password(user, password),
+        Some((token, None)) => options = options.token(token),
+        None => {}
+    }
     if let Some(credentials) = &config.credentials {
         let file = credentials.display();
         options = options

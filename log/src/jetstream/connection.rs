@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_nats::{Client, ConnectOptions, Event};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use types::ServerUrl;
 
 use crate::{Error, Result};
 
@@ -57,6 +58,12 @@ impl Connection {
                 note(&sender, &event);
                 std::future::ready(())
             });
+        // The client library passes over what stands in an address.
+        match address.servers.iter().find_map(|server| ServerUrl::from(&**server).identity()) {
+            Some((user, Some(password))) => options = options.user_and_password(user, password),
+            Some((token, None)) => options = options.token(token),
+            None => {}
+        }
         if let Some(path) = &address.credentials {
             let read = options.credentials_file(path).await;
             options = read.map_err(|error| Error::Refused(format!("{} cannot be read: {error}", path.display())))?;

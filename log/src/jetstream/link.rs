@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use types::ServerUrl;
 
 use super::connection::{Address, unavailable};
 use super::wire::{self, Op};
@@ -129,15 +130,15 @@ impl Link {
             "tls_required": self.info.tls_required || server.tls_required(),
         });
         hello.extend(fixed.as_object().cloned().unwrap_or_default());
-        match (server.username(), server.password()) {
-            (Some(user), Some(password)) => {
+        match ServerUrl::from(server.as_url_str()).identity() {
+            Some((user, Some(password))) => {
                 hello.insert("user".into(), user.into());
                 hello.insert("pass".into(), password.into());
             }
-            (Some(token), None) => {
+            Some((token, None)) => {
                 hello.insert("auth_token".into(), token.into());
             }
-            _ => {}
+            None => {}
         }
         if let Some(path) = &address.credentials {
             let unreadable = |error| Error::Refused(format!("{} cannot be read: {error}", path.display()));
