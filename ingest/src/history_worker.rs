@@ -4,7 +4,7 @@
 //! between, the log gives again what was not acknowledged, and history passes over what it has.
 //!
 //! Events may leave the log before they were stored, when nobody stored any for longer than the log keeps them. What
-//! follows on such a hole must not look as if nothing were missing: see [`holes`].
+//! follows on such a hole must not look as if nothing were missing: see `holes`.
 
 mod holes;
 
