@@ -1,8 +1,10 @@
 //! A blob on its way in: a small one with one request, a large one in parts.
 
 use std::io;
+use std::time::Duration;
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::operation::abort_multipart_upload::builders::AbortMultipartUploadFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
@@ -19,6 +21,11 @@ const PART_BYTES: u64 = 8 * 1024 * 1024;
 const MAX_PARTS: u64 = 10_000;
 /// Parts of one blob that are sent at the same time. One more is filled meanwhile.
 const PARTS_IN_FLIGHT: usize = 2;
+
+/// The pauses before an upload is given up, each time once more: a part that was on its way may arrive after the upload
+/// was given up, and bring it back.
+const GIVING_UP: [Duration; 4] =
+    [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(20)];
 
 /// Where a blob goes.
 pub(super) struct Target<'a> {
@@ -120,11 +127,15 @@ struct Upload {
 
 impl Upload {
     async fn begin(to: &Target<'_>) -> Result<Self> {
-        let begun = to.client.create_multipart_upload().bucket(to.bucket).key(&to.key).send().await;
-        let begun = begun.map_err(|error| unavailable("begin upload", &error))?;
-        let id = begun.upload_id.ok_or_else(|| Error::Unavailable("begin upload: it was given no id".into()))?;
-        let (bucket, key) = (to.bucket.to_owned(), to.key.clone());
-        Ok(Self { client: to.client.clone(), bucket, key, id, is_complete: false })
+        let (client, bucket, key) = (to.client.clone(), to.bucket.to_owned(), to.key.clone());
+        let request = client.create_multipart_upload().bucket(&bucket).key(&key);
+        // By itself: if nobody waits for the answer any more, it still tells what is to be given up.
+        let begun = tokio::spawn(async move {
+            let begun = request.send().await.map_err(|error| unavailable("begin upload", &error))?;
+            let id = begun.upload_id.ok_or_else(|| Error::Unavailable("begin upload: it was given no id".into()))?;
+            Ok(Self { client, bucket, key, id, is_complete: false })
+        });
+        begun.await.map_err(|error| Error::Unavailable(error.to_string()))?
     }
 
     /// Sends a part. Numbers begin at 1.
@@ -156,7 +167,14 @@ impl Drop for Upload {
         let request = self.client.abort_multipart_upload().bucket(&self.bucket).key(&self.key).upload_id(&self.id);
         // Where it cannot be given up now, the bucket's own rule does it in a day.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(request.send());
+            runtime.spawn(give_up(request));
         }
+    }
+}
+
+async fn give_up(request: AbortMultipartUploadFluentBuilder) {
+    for pause in GIVING_UP {
+        tokio::time::sleep(pause).await;
+        drop(request.clone().send().await);
     }
 }
