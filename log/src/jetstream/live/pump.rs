@@ -294,7 +294,7 @@ impl Pump {
             // It will be read back, after what is missing before it.
             return Ok(());
         }
-        match self.topics.step(topic, shard, &entry) {
+        match self.topics.step(topic, &entry) {
             Step::Drop => return Ok(()),
             Step::Deliver => self.deliver(topic, entry.clone()),
             Step::Refill(after) => self.refill(topic, after, &entry).await?,
