@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{GroupId, InvalidId, Region, UserId};
+use crate::timestamp::Timestamp;
 
 /// A group, or the direct conversation of two users, which needs no record: its id is made of theirs.
 ///
@@ -60,6 +61,15 @@ impl ConversationId {
         match self {
             Self::Group(group) => group.region(),
             Self::Direct(first, _) => first.region(),
+        }
+    }
+
+    /// Before then nothing can have happened in it: when its group was made, or the younger of its two users.
+    #[must_use]
+    pub fn born_at(&self) -> Timestamp {
+        match self {
+            Self::Group(group) => group.born_at(),
+            Self::Direct(first, second) => first.born_at().max(second.born_at()),
         }
     }
 

@@ -85,11 +85,7 @@ impl Timeline {
     /// Whether the log has kept everything that ever happened in a conversation: nothing can have happened before
     /// its group, or the younger of its two users, was born.
     pub(super) fn log_holds_all(&self, conversation: ConversationId) -> bool {
-        let born_at = match conversation {
-            ConversationId::Group(group) => group.born_at(),
-            ConversationId::Direct(one, other) => one.born_at().max(other.born_at()),
-        };
-        born_at > self.holds_all_since()
+        conversation.born_at() > self.holds_all_since()
     }
 
     /// Since when the log has certainly kept everything.

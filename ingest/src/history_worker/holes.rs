@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use types::{ConversationId, Entry, Timestamp};
+use types::{Entry, Timestamp};
 
 /// How far the clocks of those who make ids and of those who store events may differ.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
@@ -73,14 +73,6 @@ impl Holes {
 impl Hole {
     /// Whether an event of the same conversation may be missing.
     fn may_have_held_one_before(&self, entry: &Entry) -> bool {
-        entry.position.seq > self.end_seq && born_at(entry.conversation) <= self.ended_at.plus(CLOCK_SKEW)
-    }
-}
-
-/// Before then nothing can have happened in a conversation.
-fn born_at(conversation: ConversationId) -> Timestamp {
-    match conversation {
-        ConversationId::Group(group) => group.born_at(),
-        ConversationId::Direct(one, other) => one.born_at().max(other.born_at()),
+        entry.position.seq > self.end_seq && entry.conversation.born_at() <= self.ended_at.plus(CLOCK_SKEW)
     }
 }
